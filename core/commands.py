@@ -1,0 +1,85 @@
+"""Commands: what an executor must make true.  Derived from the world, identified, safe to repeat.
+
+A `Run...` command is identified by its execution: an executor that gets it twice launches once and answers the second
+time with what it knows.  `StopExecution` for an execution that was never launched forbids the launch.  `BootNode` and
+`RetireNode` are identified by node and incarnation.
+"""
+
+from attrs import frozen
+
+from .ids import Duration, ExecutionId, JobId, NodeId, PoolId, TaskId
+from .specs import EnvironmentSetting
+
+
+@frozen(kw_only=True)
+class Launch:
+    """All an executor needs to run one command line; the same for every kind of execution."""
+
+    execution: ExecutionId
+    pool: PoolId
+    node: NodeId
+    job: JobId | None
+    """None for a start task."""
+    task: TaskId
+    """The task's id, or that of the preparation or release task, or `starttask`."""
+    attempt: int
+    """How many launches of this task (on this node, for all but tasks) there have been, this one included."""
+    command_line: str
+    environment: tuple[EnvironmentSetting, ...]
+    """The job's common settings overlaid with the task's own; the executor adds Azure's variables."""
+    preparation: TaskId | None = None
+    """Id of the job's preparation task where it has one: the executor derives AZ_BATCH_JOB_PREP_DIR from it."""
+
+
+@frozen(kw_only=True)
+class RunTask:
+    launch: Launch
+
+
+@frozen(kw_only=True)
+class RunPreparation:
+    launch: Launch
+
+
+@frozen(kw_only=True)
+class RunRelease:
+    launch: Launch
+
+
+@frozen(kw_only=True)
+class RunStartTask:
+    launch: Launch
+
+
+@frozen(kw_only=True)
+class StopExecution:
+    """End the execution's whole process group: SIGTERM, `grace`, SIGKILL, until nothing is left."""
+
+    execution: ExecutionId
+    pool: PoolId
+    node: NodeId
+    grace: Duration
+
+
+@frozen(kw_only=True)
+class BootNode:
+    """Bring the node up as `incarnation` and report `NodeReady`; `wipe` empties it first (a new or reimaged node)."""
+
+    pool: PoolId
+    node: NodeId
+    incarnation: int
+    wipe: bool
+
+
+@frozen(kw_only=True)
+class RetireNode:
+    """Take the node down and report `NodeRetired`; `wipe` removes its files."""
+
+    pool: PoolId
+    node: NodeId
+    incarnation: int
+    wipe: bool
+
+
+RunCommand = RunTask | RunPreparation | RunRelease | RunStartTask
+Command = RunCommand | StopExecution | BootNode | RetireNode

@@ -1,0 +1,77 @@
+"""The errors, split by whose fault it is, so that a caller knows what to do about one.
+
+The caller's: `RequestRefused` (nothing was recorded).  The store's: `StoreError`, `AppendConflict`, `LeaseLost`,
+`LedgerBusy`.  The executor's: `ExecutorError`.  A damaged or foreign ledger: `LedgerCorrupt`, `UnknownEventType`,
+`LedgerTooNew`.  Ours: `ImpossibleEvent`, `RulesDoNotSettle`.  A task that exits 1 is an event and never an exception.
+"""
+
+from collections.abc import Sequence
+
+
+class JobledgerError(Exception):
+    """The one root: everything this package raises on purpose derives from it."""
+
+
+class RequestRefused(JobledgerError):  # noqa: N818 - a refusal is an answer, named so wherever it is shown
+    """A request cannot be granted in this state; nothing was recorded.
+
+    `code` is Azure Batch's machine-readable code (`JobNotFound`, `TaskCompleted`, ...); the text names id, state and wish.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class StoreError(JobledgerError):
+    """The store could not do its work (disk full, read only, I/O error); nothing of the batch was recorded."""
+
+
+class AppendConflict(StoreError):
+    """The ledger's head is not where the writer believed; somebody else has written."""
+
+
+class LeaseLost(StoreError):
+    """This engine no longer holds the ledger's lease: another one took over, and this one must stop."""
+
+
+class LedgerBusy(StoreError):
+    """Another engine holds the ledger's lease."""
+
+
+class ExecutorError(JobledgerError):
+    """The machinery that runs commands failed, as opposed to a command that failed."""
+
+
+class LedgerCorrupt(JobledgerError):
+    """The ledger does not say what its hashes and positions promise; `position` is where it first breaks."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(f"{message} (at position {position})")
+        self.position = position
+
+
+class UnknownEventType(LedgerCorrupt):
+    """An event whose stored name or version this version of jobledger does not know."""
+
+
+class LedgerTooNew(JobledgerError):
+    """The ledger's schema was written by a newer version of jobledger."""
+
+
+class ImpossibleEvent(JobledgerError):
+    """A bug of ours: an event that no row of its machine's table allows.
+
+    `entity` names the thing, `story` its last events where the raiser knows them.
+    """
+
+    def __init__(self, message: str, entity: str = "", story: Sequence[str] = ()) -> None:
+        lines = "".join(f"\n    {line}" for line in story)
+        super().__init__(f"{message}{lines and f'{chr(10)}  last events:{lines}'}")
+        self.entity = entity
+        self.story = tuple(story)
+
+
+class RulesDoNotSettle(JobledgerError):
+    """A bug of ours: the joint rules kept producing events past their bound."""

@@ -1,0 +1,50 @@
+"""`failureInfo`: why a task, preparation, release or start task failed (semantics section 3.11)."""
+
+from typing import Literal
+
+from attrs import frozen
+
+Result = Literal["success", "failure"]
+
+
+@frozen(kw_only=True)
+class Detail:
+    name: str
+    value: str
+
+
+@frozen(kw_only=True)
+class FailureInfo:
+    """Azure Batch's failure record.  `code` is one of its codes, such as `FailureExitCode` or `TaskEnded`."""
+
+    category: Literal["usererror", "servererror"]
+    code: str
+    message: str
+    details: tuple[Detail, ...] = ()
+
+
+def exit_code_failure(exit_code: int, signal: int | None) -> FailureInfo:
+    """The failure of a program that ended with a code other than 0."""
+    details = [Detail(name="ExitCode", value=str(exit_code))]
+    if signal is not None:
+        details.append(Detail(name="Signal", value=str(signal)))
+    return FailureInfo(
+        category="usererror", code="FailureExitCode", message="The task exited with an exit code representing a failure", details=tuple(details)
+    )
+
+
+def ended_failure(why: str) -> FailureInfo:
+    """The failure of something that was ended on request; `why` says by which."""
+    return FailureInfo(category="usererror", code="TaskEnded", message="Task was ended by request", details=(Detail(name="Message", value=why),))
+
+
+def wall_clock_failure() -> FailureInfo:
+    """The failure of something that ran longer than its maxWallClockTime (semantics section 9: `TaskEnded` with a detail)."""
+    return ended_failure("The maximum execution time configured on the task was exceeded")
+
+
+def unknown_outcome_failure(reason: str) -> FailureInfo:
+    """The failure of something whose end nobody saw and that may not run again."""
+    return FailureInfo(
+        category="servererror", code="Unknown", message="How the program ended is not known", details=(Detail(name="Message", value=reason),)
+    )

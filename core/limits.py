@@ -1,0 +1,34 @@
+"""Every bound of the core, with its reason.
+
+A loop, queue or retry without a bound is a hang waiting for its day; each bound here turns one into an error
+that says which bound was met.
+"""
+
+from typing import Final
+
+from .ids import SECOND, Duration
+
+RULE_ROUNDS_MAX: Final = 64
+"""Events per visited entity that one stimulus may still cause before the joint rules are called livelocked.
+
+A settled world needs a handful of visits per entity; a cycle of rules would need infinitely many."""
+
+COMMAND_LINE_BYTES_MAX: Final = 32_768
+"""Longest command line accepted.  Well below the 128 KiB that Linux allows one argument."""
+
+TASKS_PER_REQUEST_MAX: Final = 1_000_000
+"""Tasks in one request: they become one atomic batch, which has to fit in memory."""
+
+NODES_PER_POOL_MAX: Final = 100_000
+TASK_SLOTS_PER_NODE_MAX: Final = 256
+"""Azure Batch's own ceiling for taskSlotsPerNode."""
+
+PRIORITY_MIN: Final = -1000
+PRIORITY_MAX: Final = 1000
+"""Azure Batch's range for a job's priority."""
+
+RELEASE_WALL_CLOCK_MAX: Final = Duration(15 * 60 * SECOND)
+"""Azure Batch's default and ceiling for the job release task's maxWallClockTime."""
+
+STOP_GRACE: Final = Duration(5 * SECOND)
+"""Time between SIGTERM and SIGKILL when an execution is stopped."""

@@ -1,0 +1,277 @@
+"""What a user asks for: pools, jobs, tasks, preparation and release, with Azure Batch's names and defaults.
+
+Field names are Azure Batch's in snake_case; the job file and `status --json` show them in camelCase.  A spec is
+checked for form where it is read (the job file) and for sense by `check_*` here, so that an embedder who builds
+one by hand gets the same answers.  Source of names and defaults: Azure Batch REST API 2025-06-01.
+"""
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from attrs import frozen
+
+from . import limits
+from .ids import ID_PATTERN, Duration, JobId, PoolId, TaskId
+
+ReleaseScope = Literal["taskRan", "prepared", "attempted"]
+OnAllTasksComplete = Literal["noaction", "terminatejob"]
+NodeFillType = Literal["spread", "pack"]
+DisableTasks = Literal["requeue", "terminate", "wait"]
+
+
+@frozen(kw_only=True)
+class EnvironmentSetting:
+    """One environment variable of a command line."""
+
+    name: str
+    value: str = ""
+
+
+@frozen(kw_only=True)
+class MetadataItem:
+    """A name and value that jobledger stores and shows but never interprets."""
+
+    name: str
+    value: str
+
+
+@frozen(kw_only=True)
+class TaskConstraints:
+    """Limits of a task or of the job preparation task.
+
+    `max_wall_clock_time` is counted from the start of each try; None is unlimited.  `max_task_retry_count` counts
+    retries after a non-zero exit only: 0 is one try, -1 is no limit.
+    """
+
+    max_wall_clock_time: Duration | None = None
+    max_task_retry_count: int = 0
+
+
+@frozen(kw_only=True)
+class JobConstraints:
+    """Limits of a job, and what its tasks get when they state no constraints of their own.
+
+    `max_wall_clock_time` is counted from the job's creation; when it ends the job is terminated with the reason
+    `MaxWallClockTimeExpiry`.
+    """
+
+    max_wall_clock_time: Duration | None = None
+    max_task_retry_count: int = 0
+
+
+@frozen(kw_only=True)
+class PreparationSpec:
+    """The job preparation task: what runs on a node before the job's first task there."""
+
+    command_line: str
+    id: TaskId = TaskId("jobpreparation")
+    environment_settings: tuple[EnvironmentSetting, ...] = ()
+    constraints: TaskConstraints = TaskConstraints()
+    wait_for_success: bool = True
+    rerun_on_node_reboot_after_success: bool = True
+
+
+@frozen(kw_only=True)
+class ReleaseSpec:
+    """The job release task: what runs at the job's end on each node that `release_scope` names.
+
+    `release_scope` is jobledger's own: `taskRan` (default) where a task of the job ran, `prepared` also where
+    preparation completed with success, `attempted` also where preparation was launched at all.
+    """
+
+    command_line: str
+    id: TaskId = TaskId("jobrelease")
+    environment_settings: tuple[EnvironmentSetting, ...] = ()
+    max_wall_clock_time: Duration = limits.RELEASE_WALL_CLOCK_MAX
+    release_scope: ReleaseScope = "taskRan"
+
+
+@frozen(kw_only=True)
+class StartTaskSpec:
+    """What runs on a node when it joins its pool and each time it boots."""
+
+    command_line: str
+    environment_settings: tuple[EnvironmentSetting, ...] = ()
+    max_task_retry_count: int = 0
+    wait_for_success: bool = True
+
+
+@frozen(kw_only=True)
+class TaskSpec:
+    """One task: a command line that some node of the job's pool runs once, retries apart."""
+
+    id: TaskId
+    command_line: str
+    display_name: str | None = None
+    environment_settings: tuple[EnvironmentSetting, ...] = ()
+    constraints: TaskConstraints | None = None
+
+
+@frozen(kw_only=True)
+class PoolInfo:
+    """Which pool a job runs on.  A pool that does not exist yet is waited for."""
+
+    pool_id: PoolId
+
+
+@frozen(kw_only=True)
+class JobSpec:
+    """A job: where it runs, its preparation and release, and what ends it."""
+
+    id: JobId
+    pool_info: PoolInfo
+    display_name: str | None = None
+    priority: int = 0
+    constraints: JobConstraints = JobConstraints()
+    job_preparation_task: PreparationSpec | None = None
+    job_release_task: ReleaseSpec | None = None
+    common_environment_settings: tuple[EnvironmentSetting, ...] = ()
+    on_all_tasks_complete: OnAllTasksComplete = "noaction"
+    metadata: tuple[MetadataItem, ...] = ()
+
+
+@frozen(kw_only=True)
+class TaskSchedulingPolicy:
+    """`spread` places a task on the node with the most free slots, `pack` on the one with the fewest."""
+
+    node_fill_type: NodeFillType = "spread"
+
+
+@frozen(kw_only=True)
+class PoolSpec:
+    """A pool: how many nodes, through which executor, with how many task slots each."""
+
+    id: PoolId
+    executor: str = "local"
+    nodes: int = 1
+    task_slots_per_node: int = 1
+    task_scheduling_policy: TaskSchedulingPolicy = TaskSchedulingPolicy()
+    start_task: StartTaskSpec | None = None
+
+
+@frozen(kw_only=True)
+class Mistake:
+    """One thing wrong with a spec: where (a path such as `tasks[3].constraints.maxTaskRetryCount`) and what."""
+
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}" if self.path else self.text
+
+
+def check_pool(spec: PoolSpec) -> Iterator[Mistake]:
+    """Every mistake of sense in a pool, with paths below `pool`."""
+    yield from _check_id("id", spec.id)
+    yield from _check_range("nodes", spec.nodes, 0, limits.NODES_PER_POOL_MAX)
+    yield from _check_range("taskSlotsPerNode", spec.task_slots_per_node, 1, limits.TASK_SLOTS_PER_NODE_MAX)
+    if len(f"{spec.id}-{spec.nodes}") > 64:
+        yield Mistake(path="id", text="too long: node ids are the pool's id and a number, 64 characters in all")
+    if (start := spec.start_task) is not None:
+        yield from _check_command_line("startTask.commandLine", start.command_line)
+        yield from _check_environment("startTask.environmentSettings", start.environment_settings)
+        yield from _check_range("startTask.maxTaskRetryCount", start.max_task_retry_count, -1, 1_000_000)
+
+
+def check_job(spec: JobSpec) -> Iterator[Mistake]:
+    """Every mistake of sense in a job, with paths below `job`."""
+    yield from _check_id("id", spec.id)
+    yield from _check_id("poolInfo.poolId", spec.pool_info.pool_id)
+    yield from _check_range("priority", spec.priority, limits.PRIORITY_MIN, limits.PRIORITY_MAX)
+    yield from _check_constraints("constraints", spec.constraints)
+    yield from _check_environment("commonEnvironmentSettings", spec.common_environment_settings)
+    if (preparation := spec.job_preparation_task) is not None:
+        yield from _check_id("jobPreparationTask.id", preparation.id)
+        yield from _check_command_line("jobPreparationTask.commandLine", preparation.command_line)
+        yield from _check_environment("jobPreparationTask.environmentSettings", preparation.environment_settings)
+        yield from _check_constraints("jobPreparationTask.constraints", preparation.constraints)
+    if (release := spec.job_release_task) is not None:
+        if preparation is None:
+            yield Mistake(path="jobReleaseTask", text="a job release task needs a jobPreparationTask (Azure Batch's rule)")
+        elif preparation.id == release.id:
+            yield Mistake(path="jobReleaseTask.id", text=f"'{release.id}' is already the id of the job preparation task")
+        yield from _check_id("jobReleaseTask.id", release.id)
+        yield from _check_command_line("jobReleaseTask.commandLine", release.command_line)
+        yield from _check_environment("jobReleaseTask.environmentSettings", release.environment_settings)
+        if not 0 < release.max_wall_clock_time <= limits.RELEASE_WALL_CLOCK_MAX:
+            yield Mistake(path="jobReleaseTask.maxWallClockTime", text="must be more than 0 and at most PT15M (Azure Batch's rule)")
+
+
+def check_tasks(job: JobSpec, tasks: Iterable[TaskSpec]) -> Iterator[Mistake]:
+    """Every mistake of sense in tasks meant for one job, with paths such as `tasks[3].id`."""
+    seen: dict[str, int] = {}
+    for number, task in enumerate(tasks):
+        for mistake in _check_task(job, task):
+            yield Mistake(path=f"tasks[{number}].{mistake.path}", text=mistake.text)
+        if (first := seen.setdefault(task.id, number)) != number:
+            yield Mistake(path=f"tasks[{number}].id", text=f"'{task.id}' is already the id of tasks[{first}]")
+
+
+def split_command_line(command_line: str) -> list[str]:
+    """The words of a command line, as a POSIX shell would split it but without running one.
+
+    Raises ValueError where a quote is not closed.  Azure Batch does not run command lines under a shell either:
+    write `/bin/sh -c "..."` for redirection or variables.
+    """
+    return shlex.split(command_line)
+
+
+def reserved_ids(job: JobSpec) -> dict[str, str]:
+    """Task ids that a job's own tasks may not use, each with the code of the refusal."""
+    taken: dict[str, str] = {}
+    if job.job_preparation_task is not None:
+        taken[job.job_preparation_task.id] = "TaskIdSameAsJobPreparationTask"
+    if job.job_release_task is not None:
+        taken[job.job_release_task.id] = "TaskIdSameAsJobReleaseTask"
+    return taken
+
+
+def _check_task(job: JobSpec, task: TaskSpec) -> Iterator[Mistake]:
+    yield from _check_id("id", task.id)
+    if (code := reserved_ids(job).get(task.id)) is not None:
+        yield Mistake(path="id", text=f"'{task.id}' is the id of the job's own preparation or release task ({code})")
+    yield from _check_command_line("commandLine", task.command_line)
+    yield from _check_environment("environmentSettings", task.environment_settings)
+    if task.constraints is not None:
+        yield from _check_constraints("constraints", task.constraints)
+
+
+def _check_id(path: str, value: str) -> Iterator[Mistake]:
+    if not re.fullmatch(ID_PATTERN, value):
+        yield Mistake(path=path, text=f"{value!r} is not an id: 1 to 64 letters, digits, '-' and '_'")
+
+
+def _check_range(path: str, value: int, low: int, high: int) -> Iterator[Mistake]:
+    if not low <= value <= high:
+        yield Mistake(path=path, text=f"{value} is not between {low} and {high}")
+
+
+def _check_constraints(path: str, constraints: TaskConstraints | JobConstraints) -> Iterator[Mistake]:
+    if constraints.max_wall_clock_time is not None and constraints.max_wall_clock_time <= 0:
+        yield Mistake(path=f"{path}.maxWallClockTime", text="must be more than 0")
+    yield from _check_range(f"{path}.maxTaskRetryCount", constraints.max_task_retry_count, -1, 1_000_000)
+
+
+def _check_command_line(path: str, command_line: str) -> Iterator[Mistake]:
+    if "\0" in command_line:
+        yield Mistake(path=path, text="holds a NUL character, which no program can be given")
+    elif len(command_line.encode(errors="surrogatepass")) > limits.COMMAND_LINE_BYTES_MAX:
+        yield Mistake(path=path, text=f"longer than {limits.COMMAND_LINE_BYTES_MAX} bytes")
+    else:
+        try:
+            words = split_command_line(command_line)
+        except ValueError as error:
+            yield Mistake(path=path, text=f"cannot be split into words: {error}")
+        else:
+            if not words or not words[0]:
+                yield Mistake(path=path, text="is empty")
+
+
+def _check_environment(path: str, settings: Iterable[EnvironmentSetting]) -> Iterator[Mistake]:
+    for number, setting in enumerate(settings):
+        if not setting.name or "=" in setting.name or "\0" in setting.name:
+            yield Mistake(path=f"{path}[{number}].name", text=f"{setting.name!r} is not the name of an environment variable")
+        if "\0" in setting.value:
+            yield Mistake(path=f"{path}[{number}].value", text="holds a NUL character")

@@ -1,0 +1,1 @@
+"""Executors: what makes commands true."""
