@@ -1,0 +1,99 @@
+r"""The hash chain: what makes a ledger prove that nothing in it was changed, lost or put in.
+
+The hash of an event is SHA-256 over the 32 bytes of the hash before it, followed by the UTF-8 bytes of one JSON array:
+
+    [position, stream, type, version, recorded_at, causation, correlation, actor, data]
+
+without white space, numbers in decimal, strings with the escapes of RFC 8785 (`\"`, `\\`, `\b`, `\f`, `\n`, `\r`,
+`\t`, `\u00xx` in lower case for the other control characters below U+0020, and nothing else).  `recorded_at` is in
+microseconds since 1970-01-01T00:00:00Z; `data` is the stored JSON *text*, as a string, never parsed and written anew.
+The hash before the first event, the genesis hash, is SHA-256 over `jobledger ledger ` and the ledger's id, so that
+no stretch of one ledger passes for another's.  With the standard library alone:
+
+    array = [position, stream, type, version, recorded_at, causation, correlation, actor, data]
+    text = json.dumps(array, ensure_ascii=False, separators=(",", ":"))
+    hash = hashlib.sha256(hash_before + text.encode()).digest()
+
+The chain finds damage and carelessness, and forgery by whoever does not recompute all that follows; a head that was
+noted elsewhere finds that too.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ..core.errors import StoreError
+from ..core.events import stream_of
+from ..core.ids import Micros
+from ..core.ports import Head, NewEvent
+from .codec import Codec
+
+_encode: Final = msgspec.json.Encoder().encode
+_SAME_BATCH: Final = "event:+"
+
+
+class Sealed(NamedTuple):
+    """An event in the form a store keeps, with its place in the chain."""
+
+    position: int
+    stream: str
+    type: str
+    version: int
+    recorded_at: Micros
+    causation: str
+    correlation: str
+    actor: str
+    data: str
+    hash: bytes
+
+
+def genesis(ledger_id: str) -> bytes:
+    """The hash before the first event of the ledger named `ledger_id`."""
+    return sha256(f"jobledger ledger {ledger_id}".encode()).digest()
+
+
+def link(
+    before: bytes,
+    position: int,
+    stream: str,
+    type_: str,
+    version: int,
+    recorded_at: int,
+    causation: str,
+    correlation: str,
+    actor: str,
+    data: str,
+) -> bytes:
+    """The hash of one event, as the module's docstring defines it."""
+    return sha256(before + _encode((position, stream, type_, version, recorded_at, causation, correlation, actor, data))).digest()
+
+
+def seal(events: Sequence[NewEvent], head: Head, codec: Codec) -> list[Sealed]:
+    """`events` with the positions and hashes they get after `head`, and causations of the same batch resolved.
+
+    Raises `StoreError` for text that is not Unicode and for a causation that names no earlier event of the batch.
+    """
+    sealed = []
+    before = head.hash
+    for index, new in enumerate(events):
+        position = head.position + 1 + index
+        name, version, data = codec.encode(new.event)
+        stream = stream_of(new.event)
+        causation = new.causation
+        if causation.startswith(_SAME_BATCH):
+            causation = _resolve(causation, index, head.position)
+        try:
+            before = link(before, position, stream, name, version, new.recorded_at, causation, new.correlation, new.actor, data)
+        except UnicodeEncodeError as error:
+            raise StoreError(f"{name} cannot be recorded: its causation, correlation or actor is not Unicode ({error.reason})") from error
+        sealed.append(Sealed(position, stream, name, version, new.recorded_at, causation, new.correlation, new.actor, data, before))
+    return sealed
+
+
+def _resolve(causation: str, index: int, after: int) -> str:
+    cause = causation.removeprefix(_SAME_BATCH)
+    if not cause.isdecimal() or int(cause) >= index:
+        raise StoreError(f"causation {causation!r} of event +{index} names no earlier event of its batch")
+    return f"event:{after + 1 + int(cause)}"
