@@ -18,15 +18,14 @@ The chain finds damage and carelessness, and forgery by whoever does not recompu
 noted elsewhere finds that too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from ..core.errors import StoreError
 from ..core.events import stream_of
-from ..core.ids import Micros
 from ..core.ports import Head, NewEvent
 from .codec import Codec
 
@@ -34,19 +33,8 @@ _encode: Final = msgspec.json.Encoder().encode
 _SAME_BATCH: Final = "event:+"
 
 
-class Sealed(NamedTuple):
-    """An event in the form a store keeps, with its place in the chain."""
-
-    position: int
-    stream: str
-    type: str
-    version: int
-    recorded_at: Micros
-    causation: str
-    correlation: str
-    actor: str
-    data: str
-    hash: bytes
+Row = tuple[int, Any, str, int, int, str, str, str, str, bytes]
+"""An event as a store keeps it: position, stream, type, version, recorded_at, causation, correlation, actor, data, hash."""
 
 
 def genesis(ledger_id: str) -> bytes:
@@ -70,30 +58,31 @@ def link(
     return sha256(before + _encode((position, stream, type_, version, recorded_at, causation, correlation, actor, data))).digest()
 
 
-def seal(events: Sequence[NewEvent], head: Head, codec: Codec) -> list[Sealed]:
-    """`events` with the positions and hashes they get after `head`, and causations of the same batch resolved.
+def seal(events: Sequence[NewEvent], head: Head, codec: Codec, column: Callable[[str], Any] = str) -> list[Row]:
+    """`events` as rows with the positions and hashes they get after `head`; causations of the same batch are resolved.
 
-    Raises `StoreError` for text that is not Unicode and for a causation that names no earlier event of the batch.
+    `column` is what the store keeps for the name of a stream.  Raises `StoreError` for text that is not Unicode and for a
+    causation that names no earlier event of the batch.
     """
-    sealed = []
-    before = head.hash
-    for index, new in enumerate(events):
-        position = head.position + 1 + index
-        name, version, data = codec.encode(new.event)
-        stream = stream_of(new.event)
-        causation = new.causation
+    rows: list[Row] = []
+    position, before, encode = head.position, head.hash, codec.encode
+    for new in events:
+        position += 1
+        event, at, causation, correlation, actor = new.event, new.recorded_at, new.causation, new.correlation, new.actor
+        name, version, data = encode(event)
+        stream = stream_of(event)
         if causation.startswith(_SAME_BATCH):
-            causation = _resolve(causation, index, head.position)
+            causation = _resolve(causation, head.position, position)
         try:
-            before = link(before, position, stream, name, version, new.recorded_at, causation, new.correlation, new.actor, data)
+            before = link(before, position, stream, name, version, at, causation, correlation, actor, data)
         except UnicodeEncodeError as error:
             raise StoreError(f"{name} cannot be recorded: its causation, correlation or actor is not Unicode ({error.reason})") from error
-        sealed.append(Sealed(position, stream, name, version, new.recorded_at, causation, new.correlation, new.actor, data, before))
-    return sealed
+        rows.append((position, column(stream), name, version, at, causation, correlation, actor, data, before))
+    return rows
 
 
-def _resolve(causation: str, index: int, after: int) -> str:
-    cause = causation.removeprefix(_SAME_BATCH)
-    if not cause.isdecimal() or int(cause) >= index:
-        raise StoreError(f"causation {causation!r} of event +{index} names no earlier event of its batch")
-    return f"event:{after + 1 + int(cause)}"
+def _resolve(causation: str, after: int, position: int) -> str:
+    index = causation.removeprefix(_SAME_BATCH)
+    if not index.isdecimal() or not (cause := after + 1 + int(index)) < position:
+        raise StoreError(f"causation {causation!r} of event +{position - after - 1} names no earlier event of its batch")
+    return f"event:{cause}"

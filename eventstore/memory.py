@@ -13,7 +13,7 @@ from ..core.errors import AppendConflict, StoreError
 from ..core.ids import Duration, Micros
 from ..core.ports import Head, InboxReply, InboxRequest, Lease, NewEvent, RecordedEvent
 from . import rules
-from .chain import genesis, seal
+from .chain import Row, genesis, seal
 from .codec import default_codec
 
 _CHUNK = 1_000
@@ -57,24 +57,13 @@ class MemoryStore:
             if self._head.position != expected:
                 raise AppendConflict(f"the ledger is at position {self._head.position}, not {expected}")
             letters = self._answer(replies)
-            sealed = seal(events, self._head, default_codec())
-            for new, row in zip(events, sealed, strict=True):
-                self._streams.setdefault(row.stream, []).append(row.position)
-                self._events.append(
-                    RecordedEvent(
-                        position=row.position,
-                        stream=row.stream,
-                        event=new.event,
-                        recorded_at=row.recorded_at,
-                        causation=row.causation,
-                        correlation=row.correlation,
-                        actor=row.actor,
-                        hash=row.hash,
-                    )
-                )
+            rows = seal(events, self._head, default_codec())
+            self._events.extend(_recorded(new, row) for new, row in zip(events, rows, strict=True))
+            for position, stream, *_ in rows:
+                self._streams.setdefault(stream, []).append(position)
             self._letters.update(letters)
-            if sealed:
-                self._head = Head(position=sealed[-1].position, hash=sealed[-1].hash)
+            if rows:
+                self._head = Head(position=rows[-1][0], hash=rows[-1][-1])
             self._changed.notify_all()
             return self._head
 
@@ -180,3 +169,17 @@ class MemoryStore:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreError("the ledger is closed")
+
+
+def _recorded(new: NewEvent, row: Row) -> RecordedEvent:
+    position, stream, _, _, recorded_at, causation, correlation, actor, _, hash_ = row
+    return RecordedEvent(
+        position=position,
+        stream=stream,
+        event=new.event,
+        recorded_at=Micros(recorded_at),
+        causation=causation,
+        correlation=correlation,
+        actor=actor,
+        hash=hash_,
+    )

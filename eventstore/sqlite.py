@@ -118,10 +118,12 @@ class SqliteStore:
         with self._write() as writer:
             with schema.transaction(writer):
                 head = self._check_append(writer, expected, lease)
-                sealed = seal(events, head, default_codec())
-                writer.executemany(_APPEND, [(row[0], self._stream_id(writer, row[1], new_streams), *row[2:]) for row in sealed])
-                if sealed:
-                    head = Head(position=sealed[-1].position, hash=sealed[-1].hash)
+                rows = seal(
+                    events, head, default_codec(), lambda stream: self._stream_ids.get(stream) or self._stream_id(writer, stream, new_streams)
+                )
+                if rows:
+                    writer.executemany(_APPEND, rows)
+                    head = Head(position=rows[-1][0], hash=rows[-1][-1])
                     writer.execute(_MOVE_HEAD, (head.position, head.hash))
                 self._answer(writer, replies)
             self._stream_ids.update(new_streams)
@@ -248,7 +250,7 @@ class SqliteStore:
 
     def _stream_id(self, writer: sqlite3.Connection, name: str, new: dict[str, int]) -> int:
         """The number of a stream; one made in this transaction is kept in `new` until it is committed."""
-        id_ = self._stream_ids.get(name) or new.get(name)
+        id_ = new.get(name)
         if id_ is None:
             row = writer.execute(_STREAM_ID, (name,)).fetchone()
             # A row's number is never None after an INSERT; sqlite3 types it so for statements of other kinds.
