@@ -7,13 +7,16 @@ independent of the class's name; a change of meaning is a new version and an upc
 Every event names the thing it is about in full (job, task, node), so that a ledger reads without a fold.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 from attrs import frozen
 
 from .failure import FailureInfo, Result
 from .ids import Duration, ExecutionId, ExecutionKind, JobId, NodeId, PoolId, TaskId
 from .specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
+
+StopThen = Literal["requeue", "complete", "delete"]
+"""What a stop leads to, from the weakest to the strongest: a later stop may only be a stronger one."""
 
 # --- the engine itself: two starts in a row tell of a crash ---------------------------------------------------
 
@@ -206,6 +209,7 @@ class StartTaskStarted:
 @frozen(kw_only=True)
 class StartTaskRetried:
     node: NodeId
+    execution: ExecutionId
     exit_code: int
 
 
@@ -369,10 +373,11 @@ class PreparationStarted:
 
 @frozen(kw_only=True)
 class PreparationRetried:
-    """A non-zero exit with retries left; the next try follows on the same node, and the state stays running."""
+    """A non-zero exit with retries left: `execution` is the next try on the same node, and the state stays running."""
 
     job: JobId
     node: NodeId
+    execution: ExecutionId
     exit_code: int
     failure: FailureInfo
 
@@ -468,13 +473,13 @@ class ExecutionConfirmed:
 
 @frozen(kw_only=True)
 class ExecutionStopRequested:
-    """The execution should end.  `requeue` tells whether its task then waits for another node; else `failure` is its result."""
+    """The execution should end.  `then` is what becomes of its task; `failure` is the result of one that completes so."""
 
     execution: ExecutionId
     job: JobId | None
     task: TaskId
     node: NodeId
-    requeue: bool
+    then: StopThen
     cause: str
     failure: FailureInfo | None = None
 

@@ -8,10 +8,13 @@ from typing import Final
 
 from .ids import SECOND, Duration
 
-RULE_ROUNDS_MAX: Final = 64
-"""Events per visited entity that one stimulus may still cause before the joint rules are called livelocked.
+BATCH_EVENTS_MAX: Final = 20_000_000
+"""Events that one stimulus may cause before the joint rules are called livelocked.
 
-A settled world needs a handful of visits per entity; a cycle of rules would need infinitely many."""
+The largest honest batch ends or adds the tasks of the largest job, with a few events for each."""
+
+RULE_VISITS_MAX: Final = 2 * BATCH_EVENTS_MAX
+"""Visits of joint rules within one stimulus: an event puts a few things on the agenda, most of them already there."""
 
 COMMAND_LINE_BYTES_MAX: Final = 32_768
 """Longest command line accepted.  Well below the 128 KiB that Linux allows one argument."""

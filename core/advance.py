@@ -1,0 +1,109 @@
+"""Advance: one stimulus to its end.
+
+1. The events of the stimulus, and then the joint rules applied to whatever they touched, until nothing more follows: one
+   stimulus is one batch, and after it the world is settled.
+2. The rules visit only what is on the agenda, in a fixed order: nodes, jobs, pools, then node load.  In a settled world a
+   visit to anything yields nothing, which a property test holds with everything on the agenda.
+3. Every event knows its cause: the stimulus, or the event of the batch that put its rule on the agenda.
+"""
+
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from . import job, limits, node, placement, pool
+from .decide import Stimulus, decide
+from .errors import ImpossibleEvent, RequestRefused, RulesDoNotSettle
+from .events import Event
+from .evolve import evolve
+from .ids import Micros
+from .world import Pool, World
+
+
+@frozen
+class Decided:
+    """An event and its cause: the index in the batch of the event it follows from, or None for the stimulus itself."""
+
+    event: Event
+    cause: int | None
+
+
+def advance(world: World, stimulus: Stimulus, now: Micros) -> list[Decided]:
+    """Let `stimulus` happen at `now`: the world has evolved, and what comes back is the batch to record.
+
+    Raises `RequestRefused`, and then the world is as it was; `ImpossibleEvent` and `RulesDoNotSettle` for bugs of ours, after
+    which the world must not be used any more.
+    """
+    batch: list[Decided] = []
+    world.agenda.cause = -1
+    try:
+        _take(world, decide(world, stimulus, now), now, batch, None)
+    except RequestRefused as refusal:
+        if batch:
+            raise ImpossibleEvent(f"refused after {len(batch)} events: {refusal}") from refusal
+        raise
+    settle(world, now, batch)
+    return batch
+
+
+def settle(world: World, now: Micros, batch: list[Decided]) -> None:
+    """Apply the joint rules until nothing is left on the agenda, appending what follows to `batch`."""
+    visits = 0
+    while True:
+        found = _next(world)
+        if found is None:
+            return
+        rule, cause = found
+        _take(world, rule, now, batch, cause if cause >= 0 else None)
+        visits += 1
+        if visits > limits.RULE_VISITS_MAX or len(batch) > limits.BATCH_EVENTS_MAX:
+            raise RulesDoNotSettle(f"the joint rules made {len(batch)} events in {visits} visits and are not done")
+
+
+def reconsider(world: World) -> None:
+    """Put everything on the agenda: for a world that was just rebuilt from its events."""
+    for node_id in world.nodes:
+        world.agenda.node(node_id)
+        world.agenda.node_load(node_id)
+    for job_id in world.jobs:
+        world.agenda.job(job_id)
+    for pool_id in world.pools:
+        world.agenda.pool(pool_id)
+
+
+def _take(world: World, events: Iterator[Event], now: Micros, batch: list[Decided], cause: int | None) -> None:
+    for event in events:
+        world.agenda.cause = len(batch)
+        batch.append(Decided(event, cause))
+        evolve(world, event, now)
+
+
+def _next(world: World) -> tuple[Iterator[Event], int] | None:
+    """The next rule to apply and its cause."""
+    agenda = world.agenda
+    while agenda.nodes:
+        node_id = next(iter(agenda.nodes))
+        cause = agenda.nodes.pop(node_id)
+        if (found_node := world.nodes.get(node_id)) is not None:
+            return node.rule(world, found_node), cause
+    while agenda.jobs:
+        job_id = next(iter(agenda.jobs))
+        cause = agenda.jobs.pop(job_id)
+        if (found_job := world.jobs.get(job_id)) is not None:
+            return job.rule(world, found_job), cause
+    while agenda.pools:
+        pool_id = next(iter(agenda.pools))
+        cause = agenda.pools.pop(pool_id)
+        if (found_pool := world.pools.get(pool_id)) is not None:
+            return _pool_rules(world, found_pool), cause
+    while agenda.load:
+        node_id = next(iter(agenda.load))
+        cause = agenda.load.pop(node_id)
+        if (found_node := world.nodes.get(node_id)) is not None:
+            return node.load_rule(found_node), cause
+    return None
+
+
+def _pool_rules(world: World, found: Pool) -> Iterator[Event]:
+    yield from pool.rule(world, found)
+    yield from placement.rule(world, found)

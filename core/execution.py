@@ -1,0 +1,216 @@
+"""Execution: one launch of one command line, of whatever kind.
+
+1. Its number is never used again; it is what an executor carries through process, records and reports.
+2. `requested` is the intent, recorded before any effect: from then on a launch may have happened.
+3. Exactly one outcome ends it: it ended and this is how, it certainly never ran, or nobody knows.
+4. That it should stop is a wish kept beside the state; the state says only what was seen.
+5. A later stop may only be stronger: requeue, then complete, then delete.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from . import limits
+from .commands import Launch, RunCommand, RunPreparation, RunRelease, RunStartTask, RunTask, StopExecution
+from .events import (
+    Event,
+    ExecutionConfirmed,
+    ExecutionEnded,
+    ExecutionNeverRan,
+    ExecutionRequested,
+    ExecutionStopRequested,
+    ExecutionUnresolved,
+    StopThen,
+)
+from .failure import FailureInfo
+from .ids import Duration, ExecutionId, ExecutionKind, JobId, Micros, NodeId, TaskId
+from .machine import ABSENT, Machine, rows
+from .specs import EnvironmentSetting
+from .world import CommandKey, Execution, Stop, World, live_execution, owe_node, present
+
+EXECUTION: Final = Machine(
+    "execution",
+    "one launch of one command line",
+    rows(
+        (ABSENT, ExecutionRequested, "requested"),
+        ("requested", ExecutionConfirmed, "running"),
+        ("requested running", ExecutionStopRequested, "=", "a wish, not a fact"),
+        ("requested running", ExecutionEnded, "ended", "the report of the start may be lost or come with that of the end"),
+        ("requested", ExecutionNeverRan, "never-ran"),
+        ("requested running", ExecutionUnresolved, "unresolved"),
+    ),
+)
+
+_STRENGTH: Final[dict[StopThen, int]] = {"requeue": 0, "complete": 1, "delete": 2}
+
+
+# --- decide ---------------------------------------------------------------------------------------------------
+
+
+def request(world: World, kind: ExecutionKind, job: JobId | None, task: TaskId, node: NodeId, attempt: int) -> ExecutionRequested:
+    """The event that intends a launch, under the next free number."""
+    return ExecutionRequested(execution=ExecutionId(world.next_execution), kind=kind, job=job, task=task, node=node, attempt=attempt)
+
+
+def stop(execution: Execution, then: StopThen, cause: str, failure: FailureInfo | None = None) -> Iterator[Event]:
+    """The event that asks for the execution's end, unless a stop as strong was asked for before."""
+    if execution.stop is None or _STRENGTH[then] > _STRENGTH[execution.stop.then]:
+        yield ExecutionStopRequested(
+            execution=execution.id, job=execution.job, task=execution.task, node=execution.node, then=then, cause=cause, failure=failure
+        )
+
+
+def confirmed(execution: Execution, pid: int | None) -> ExecutionConfirmed:
+    return ExecutionConfirmed(execution=execution.id, job=execution.job, task=execution.task, node=execution.node, pid=pid)
+
+
+def never_ran(execution: Execution, failure: FailureInfo | None) -> ExecutionNeverRan:
+    return ExecutionNeverRan(execution=execution.id, job=execution.job, task=execution.task, node=execution.node, failure=failure)
+
+
+def unresolved(execution: Execution, reason: str) -> ExecutionUnresolved:
+    return ExecutionUnresolved(execution=execution.id, job=execution.job, task=execution.task, node=execution.node, reason=reason)
+
+
+def wall_clock_limit(world: World, execution: Execution) -> Duration | None:
+    """How long the execution may run from its start; a start task has no limit (semantics 1.4)."""
+    if execution.job is None:
+        return None
+    job = world.jobs[execution.job]
+    match execution.kind:
+        case "preparation":
+            return present(job.spec.job_preparation_task).constraints.max_wall_clock_time
+        case "release":
+            return present(job.spec.job_release_task).max_wall_clock_time
+        case "task":
+            constraints = job.tasks[execution.task].spec.constraints
+            return constraints.max_wall_clock_time if constraints is not None else None
+        case "starttask":
+            return None
+
+
+# --- commands -------------------------------------------------------------------------------------------------
+
+
+def owed_key(execution: Execution) -> CommandKey | None:
+    """Which command an execution owes its executor: stop where one is wished for, run until the start was seen, then none."""
+    if execution.stop is not None:
+        return ("stop", execution.id, 0)
+    return ("run", execution.id, 0) if execution.state == "requested" else None
+
+
+def stop_command(world: World, execution: Execution) -> StopExecution:
+    """The command that ends an execution."""
+    return StopExecution(execution=execution.id, pool=world.nodes[execution.node].pool, node=execution.node, grace=limits.STOP_GRACE)
+
+
+def run_command(world: World, execution: Execution) -> RunCommand:
+    """The command that launches an execution, or by which an executor recognises it after a restart."""
+    match execution.kind:
+        case "starttask":
+            start = present(world.pool_of(execution.node).spec.start_task)
+            return RunStartTask(launch=_launch(world, execution, start.command_line, start.environment_settings))
+        case "preparation":
+            preparation = present(world.jobs[present(execution.job)].spec.job_preparation_task)
+            return RunPreparation(launch=_launch(world, execution, preparation.command_line, preparation.environment_settings))
+        case "release":
+            release = present(world.jobs[present(execution.job)].spec.job_release_task)
+            return RunRelease(launch=_launch(world, execution, release.command_line, release.environment_settings))
+        case "task":
+            task = world.task(present(execution.job), execution.task).spec
+            return RunTask(launch=_launch(world, execution, task.command_line, task.environment_settings))
+
+
+# --- evolve ---------------------------------------------------------------------------------------------------
+
+
+def on_requested(world: World, event: ExecutionRequested, at: Micros) -> None:
+    execution = Execution(
+        id=event.execution,
+        kind=event.kind,
+        job=event.job,
+        task=event.task,
+        node=event.node,
+        attempt=event.attempt,
+        state=EXECUTION.move(ABSENT, event, event.execution),
+        requested_at=at,
+    )
+    world.executions[event.execution] = execution
+    world.next_execution = event.execution + 1
+    node = world.nodes[event.node]
+    node.live[event.execution] = None
+    owe_node(world, node)
+    if event.job is not None:
+        job = world.jobs[event.job]
+        job.live[event.execution] = None
+        if event.kind != "release":
+            job.unstopped[event.execution] = None
+    world.owed.add(("run", event.execution, 0))
+
+
+def on_confirmed(world: World, event: ExecutionConfirmed, at: Micros) -> None:
+    execution = live_execution(world, event.execution)
+    execution.state = EXECUTION.move(execution.state, event, event.execution)
+    execution.started_at = at
+    execution.pid = event.pid
+    world.owed.drop(("run", event.execution, 0))
+    if (limit := wall_clock_limit(world, execution)) is not None:
+        world.add_deadline(Micros(at + limit), execution.id, "")
+
+
+def on_stop_requested(world: World, event: ExecutionStopRequested, _at: Micros) -> None:
+    execution = live_execution(world, event.execution)
+    execution.state = EXECUTION.move(execution.state, event, event.execution)
+    if event.job is not None:
+        job = world.jobs[event.job]
+        if execution.kind == "task" and execution.stop is None:
+            job.stopping += 1
+        if event.then != "requeue":
+            job.unstopped.pop(event.execution, None)
+    execution.stop = Stop(then=event.then, cause=event.cause, failure=event.failure)
+    world.owed.drop(("run", event.execution, 0))
+    world.owed.add(("stop", event.execution, 0))
+
+
+def on_outcome(world: World, event: ExecutionEnded | ExecutionNeverRan | ExecutionUnresolved, _at: Micros) -> None:
+    execution = live_execution(world, event.execution)
+    EXECUTION.move(execution.state, event, event.execution)
+    del world.executions[event.execution]
+    node = world.nodes[event.node]
+    del node.live[event.execution]
+    owe_node(world, node)
+    world.agenda.node(event.node)
+    if event.job is not None:
+        job = world.jobs[event.job]
+        del job.live[event.execution]
+        job.unstopped.pop(event.execution, None)
+        if execution.kind == "task" and execution.stop is not None:
+            job.stopping -= 1
+        world.agenda.job(event.job)
+    world.owed.drop(("run", event.execution, 0))
+    world.owed.drop(("stop", event.execution, 0))
+
+
+# --- helpers --------------------------------------------------------------------------------------------------
+
+
+def _launch(world: World, execution: Execution, command_line: str, settings: tuple[EnvironmentSetting, ...]) -> Launch:
+    common: tuple[EnvironmentSetting, ...] = ()
+    preparation = None
+    if execution.job is not None:
+        spec = world.jobs[execution.job].spec
+        common = spec.common_environment_settings
+        if spec.job_preparation_task is not None and execution.kind != "preparation":
+            preparation = spec.job_preparation_task.id
+    merged = {setting.name: setting for setting in (*common, *settings)}
+    return Launch(
+        execution=execution.id,
+        pool=world.nodes[execution.node].pool,
+        node=execution.node,
+        job=execution.job,
+        task=execution.task,
+        attempt=execution.attempt,
+        command_line=command_line,
+        environment=tuple(merged.values()),
+        preparation=preparation,
+    )

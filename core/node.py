@@ -1,0 +1,407 @@
+"""Node: a machine, or a part of one, that runs what the pool's jobs place on it.
+
+1. `idle` has no task, `running` has at least one (a task that waits for preparation counts; a release does not).
+2. An incarnation is one boot that was asked for or noticed.  A node that goes down first loses what runs on it, through stops
+   that are seen to have worked; only then is it booted or retired.
+3. A node that is `unknown` or `preempted` cannot be asked: what ran there has an unresolved outcome at once.  When it comes back
+   it is rebooted first, so that nothing of the old life goes on beside the new.
+4. A node that is wiped or leaves takes preparations with it, and settles the releases it owes (semantics 2.5).
+5. With scheduling disabled a node takes no tasks, and is `offline` once it runs none; releases still run there.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from . import outcomes
+from . import preparation as preparations
+from . import release as releases
+from . import start_task as start_tasks
+from . import task as tasks
+from .errors import RequestRefused
+from .events import (
+    Event,
+    NodeAdded,
+    NodeAwaitingStartTask,
+    NodeBooted,
+    NodeDeallocated,
+    NodeDeallocating,
+    NodeIdle,
+    NodeLeaving,
+    NodeOffline,
+    NodePreempted,
+    NodeReallocated,
+    NodeRebooting,
+    NodeReimaging,
+    NodeRemoved,
+    NodeRunning,
+    NodeSchedulingDisabled,
+    NodeSchedulingEnabled,
+    NodeStarting,
+    NodeStartTaskFailed,
+    NodeUnknown,
+    NodeUnusable,
+)
+from .execution import stop
+from .ids import Micros, NodeId
+from .machine import ABSENT, Machine, rows
+from .reports import NodeFaulted, NodeReady, NodeRetired
+from .reports import NodeReallocated as NodeReallocatedReport
+from .requests import DeallocateNode, DisableScheduling, EnableScheduling, RebootNode, ReimageNode, StartNode
+from .world import Job, Node, Pool, World, drop_node_index, index_node, owe_node
+
+_UP: Final = "waitingforstarttask idle running offline starttaskfailed"
+_HERE: Final = f"creating starting rebooting reimaging unusable {_UP}"
+
+NODE: Final = Machine(
+    "node",
+    "a compute node",
+    rows(
+        (ABSENT, NodeAdded, "creating"),
+        ("creating rebooting reimaging deallocated", NodeStarting, "starting"),
+        ("starting", NodeBooted, "="),
+        ("starting", NodeAwaitingStartTask, "waitingforstarttask"),
+        ("waitingforstarttask", NodeStartTaskFailed, "starttaskfailed"),
+        ("starting waitingforstarttask running offline", NodeIdle, "idle"),
+        ("idle", NodeRunning, "running"),
+        ("idle", NodeOffline, "offline"),
+        (f"{_UP} unusable unknown", NodeRebooting, "rebooting", "on request, or because it came back with another boot"),
+        ("idle running", NodeReimaging, "reimaging"),
+        (f"creating starting rebooting reimaging {_UP}", NodeUnusable, "unusable"),
+        (_HERE, NodeUnknown, "unknown"),
+        (f"{_HERE} unknown", NodePreempted, "preempted"),
+        ("preempted", NodeReallocated, "creating"),
+        ("idle running", NodeDeallocating, "deallocating"),
+        ("deallocating", NodeDeallocated, "deallocated"),
+        (f"{_HERE} unknown preempted deallocating deallocated", NodeLeaving, "leavingpool"),
+        ("leavingpool", NodeRemoved, "removed"),
+    ),
+)
+
+SCHEDULING: Final = Machine(
+    "scheduling",
+    "whether a node takes tasks",
+    rows(
+        (ABSENT, NodeAdded, "enabled"),
+        ("enabled", NodeSchedulingDisabled, "disabled"),
+        ("disabled", NodeSchedulingEnabled, "enabled"),
+    ),
+)
+
+_GOING_DOWN: Final = {
+    "rebooting": "the node is rebooting",
+    "reimaging": "the node is being reimaged",
+    "unusable": "the node is unusable",
+    "deallocating": "the node is being deallocated",
+    "leavingpool": "the node is leaving its pool",
+}
+
+_BUSY_CODES: Final = {
+    "creating": "NodeBeingCreated",
+    "starting": "NodeBeingStarted",
+    "waitingforstarttask": "NodeBeingStarted",
+    "rebooting": "NodeBeingRebooted",
+    "reimaging": "NodeBeingReimaged",
+    "unusable": "NodeStateUnusable",
+}
+
+Request = RebootNode | ReimageNode | DeallocateNode | StartNode | DisableScheduling | EnableScheduling
+
+
+# --- decide: requests -----------------------------------------------------------------------------------------
+
+
+def on_request(world: World, request: Request) -> Iterator[Event]:
+    """Grant a wish about one node.  Refused: NodeNotFound, and 409 codes by state (semantics 1.5)."""
+    node = find(world, request.node)
+    match request:
+        case RebootNode():
+            _refuse_unless(node, {"idle", "running", "starttaskfailed", "unusable"}, "reboot")
+            yield NodeRebooting(node=node.id, incarnation=node.incarnation + 1, cause="on request")
+        case ReimageNode():
+            _refuse_unless(node, {"idle", "running"}, "reimage")
+            yield NodeReimaging(node=node.id, incarnation=node.incarnation + 1)
+        case DeallocateNode():
+            _refuse_unless(node, {"idle", "running"}, "deallocate")
+            yield NodeDeallocating(node=node.id, incarnation=node.incarnation + 1)
+        case StartNode():
+            _refuse_unless(node, {"deallocated"}, "start")
+            yield NodeStarting(node=node.id)
+        case DisableScheduling():
+            _refuse_scheduling(node, "enabled", "disable")
+            yield NodeSchedulingDisabled(node=node.id)
+            for job_id, task_id in list(node.tasks):
+                yield from tasks.requeue(world, world.jobs[job_id], world.task(job_id, task_id), "scheduling was disabled on the node")
+        case EnableScheduling():
+            _refuse_scheduling(node, "disabled", "enable")
+            yield NodeSchedulingEnabled(node=node.id)
+
+
+def find(world: World, node_id: NodeId) -> Node:
+    """A node by id.  Refused: NodeNotFound."""
+    node = world.nodes.get(node_id)
+    if node is None:
+        raise RequestRefused("NodeNotFound", f"there is no node {node_id}")
+    return node
+
+
+def leave(node: Node) -> NodeLeaving:
+    """The event that begins a node's way out of its pool."""
+    return NodeLeaving(node=node.id, incarnation=node.incarnation + 1)
+
+
+def _refuse_unless(node: Node, states: set[str], wish: str) -> None:
+    if node.state not in states:
+        code = _BUSY_CODES.get(node.state, "OperationNotValidOnNode")
+        raise RequestRefused(code, f"node {node.id} is {node.state}; {wish} needs {' or '.join(sorted(states))}")
+
+
+def _refuse_scheduling(node: Node, needed: str, wish: str) -> None:
+    if node.state == "leavingpool":
+        raise RequestRefused("OperationNotValidOnNode", f"node {node.id} is leavingpool; cannot {wish} its scheduling")
+    if node.scheduling != needed:
+        raise RequestRefused("NodeAlreadyInTargetSchedulingState", f"scheduling on node {node.id} is {node.scheduling} already")
+
+
+# --- decide: reports ------------------------------------------------------------------------------------------
+
+
+def on_ready(world: World, report: NodeReady) -> Iterator[Event]:
+    """The node answered: as the boot that was asked for, from the boot it had, or from another one (rules 2 and 3)."""
+    node = world.nodes.get(report.node)
+    if node is None or (report.incarnation is not None and report.incarnation != node.incarnation):
+        return
+    match node.state:
+        case "creating" | "rebooting" | "reimaging" | "starting" if not node.answered and not node.live:
+            if report.incarnation is None:
+                return  # It is up, but not yet as the boot that was asked for.
+            rebooted = node.state == "rebooting"
+            if node.state != "starting":
+                yield NodeStarting(node=node.id)
+            yield NodeBooted(node=node.id, boot_id=report.boot_id)
+            if rebooted:
+                for job_id in list(node.jobs):
+                    yield from preparations.spoil(world.jobs[job_id], node.id, "the node was rebooted", wiped=False)
+        case "waitingforstarttask" | "idle" | "running" | "offline" | "starttaskfailed" if report.boot_id != node.boot_id:
+            yield NodeRebooting(node=node.id, incarnation=node.incarnation + 1, cause="it answered from another boot")
+        case "unusable" | "unknown":
+            yield NodeRebooting(node=node.id, incarnation=node.incarnation + 1, cause="it came back")
+        case _:
+            pass
+
+
+def on_retired(world: World, report: NodeRetired) -> Iterator[Event]:
+    """The node is off, as was asked."""
+    node = world.nodes.get(report.node)
+    if node is not None and report.incarnation == node.incarnation and not node.live:
+        yield from _retire(node)
+
+
+def on_faulted(world: World, report: NodeFaulted) -> Iterator[Event]:
+    """The node failed, was lost or was taken away (rule 3)."""
+    node = world.nodes.get(report.node)
+    if node is None:
+        return
+    if report.fault == "unusable":
+        if NODE.allows(node.state, NodeUnusable):
+            yield NodeUnusable(node=node.id, reason=report.reason)
+        return
+    if report.fault == "lost" and NODE.allows(node.state, NodeUnknown):
+        yield NodeUnknown(node=node.id, reason=report.reason)
+    elif report.fault == "preempted" and NODE.allows(node.state, NodePreempted):
+        yield NodePreempted(node=node.id, incarnation=node.incarnation + 1, reason=report.reason)
+    elif node.state not in {"leavingpool", "deallocating"}:
+        return
+    yield from _give_up(world, node, report.reason)
+    yield from _retire(node)
+
+
+def on_reallocated(world: World, report: NodeReallocatedReport) -> Iterator[Event]:
+    """A preempted node's capacity came back."""
+    node = world.nodes.get(report.node)
+    if node is not None and node.state == "preempted":
+        yield NodeReallocated(node=node.id)
+
+
+def _retire(node: Node) -> Iterator[Event]:
+    if node.state == "leavingpool":
+        yield NodeRemoved(pool=node.pool, node=node.id)
+    elif node.state == "deallocating":
+        yield NodeDeallocated(node=node.id)
+
+
+def _give_up(world: World, node: Node, reason: str) -> Iterator[Event]:
+    """Settle everything that ran on a node that can no longer be asked."""
+    for live in list(node.live):
+        yield from outcomes.unresolved(world, world.executions[live], reason)
+    yield from _return_waiting(world, node, reason)
+    yield from _settle_debts(world, node)
+
+
+# --- the joint rules ------------------------------------------------------------------------------------------
+
+
+def rule(world: World, node: Node) -> Iterator[Event]:
+    """What follows from a node's state together with what is on it (rules 2 and 4)."""
+    if node.state == "starting" and node.answered:
+        yield from _joined(world, node)
+    elif (cause := _GOING_DOWN.get(node.state)) is not None:
+        for live in list(node.live):
+            yield from stop(world.executions[live], "requeue", cause)
+        yield from _return_waiting(world, node, cause)
+        yield from _settle_debts(world, node)
+    elif node.state in {"waitingforstarttask", "idle", "running", "offline"} and node.start_task is not None and node.start_task.state == "due":
+        yield from start_tasks.start(world, node)
+
+
+def load_rule(node: Node) -> Iterator[Event]:
+    """Idle, running or offline, by the tasks that are on the node (rules 1 and 5)."""
+    if node.state == "idle" and node.tasks:
+        yield NodeRunning(node=node.id)
+    elif node.state == "running" and not node.tasks:
+        yield NodeIdle(node=node.id)
+    elif node.state == "idle" and node.scheduling == "disabled":
+        yield NodeOffline(node=node.id)
+    elif node.state == "offline" and node.scheduling == "enabled":
+        yield NodeIdle(node=node.id)
+
+
+def _joined(world: World, node: Node) -> Iterator[Event]:
+    spec = world.pools[node.pool].spec.start_task
+    if spec is not None:
+        yield from start_tasks.start(world, node)
+    yield NodeAwaitingStartTask(node=node.id) if spec is not None and spec.wait_for_success else NodeIdle(node=node.id)
+
+
+def _return_waiting(world: World, node: Node, cause: str) -> Iterator[Event]:
+    for job in _jobs_on(world, node):
+        if not job.ending:
+            yield from preparations.return_tasks(job, node.id, cause)
+
+
+def _settle_debts(world: World, node: Node) -> Iterator[Event]:
+    """What was prepared on a node that is wiped is gone, and so is what was to be released (rule 4)."""
+    cause = releases.WIPED.get(node.state)
+    if cause is None:
+        return
+    for job in _jobs_on(world, node):
+        yield from preparations.spoil(job, node.id, cause, wiped=True)
+        yield from releases.abandon(job, node.id, cause)
+
+
+def _jobs_on(world: World, node: Node) -> list[Job]:
+    return [world.jobs[job_id] for job_id in node.jobs]
+
+
+# --- evolve ---------------------------------------------------------------------------------------------------
+
+
+def on_added(world: World, event: NodeAdded, at: Micros) -> None:
+    pool = world.pools[event.pool]
+    known = world.nodes.get(event.node)
+    state = NODE.move(ABSENT if known is None else known.state, event, event.node)
+    node = Node(
+        id=event.node,
+        pool=event.pool,
+        number=pool.added,
+        state=state,
+        scheduling=SCHEDULING.move(ABSENT, event, event.node),
+        changed_at=at,
+        added_at=at,
+    )
+    pool.added += 1
+    pool.nodes[event.node] = None
+    pool.unsettled[event.node] = None
+    world.nodes[event.node] = node
+    _reconsider_jobs(world, pool)
+    _touched(world, node)
+
+
+def on_changed(
+    world: World,
+    event: NodeStarting
+    | NodeBooted
+    | NodeAwaitingStartTask
+    | NodeStartTaskFailed
+    | NodeIdle
+    | NodeRunning
+    | NodeOffline
+    | NodeRebooting
+    | NodeReimaging
+    | NodeUnusable
+    | NodeUnknown
+    | NodePreempted
+    | NodeReallocated
+    | NodeDeallocating
+    | NodeDeallocated
+    | NodeLeaving,
+    at: Micros,
+) -> None:
+    """Every move of a node; what else the event says is kept beside the state."""
+    node = world.nodes[event.node]
+    was = node.state
+    node.state = NODE.move(was, event, event.node)
+    node.changed_at = at
+    match event:
+        case NodeBooted(boot_id=boot_id):
+            node.boot_id, node.booted_at, node.answered, node.wipe, node.reason = boot_id, at, True, False, None
+        case NodeRebooting(incarnation=incarnation, cause=cause):
+            node.incarnation, node.answered, node.reason = incarnation, False, cause
+        case NodeReimaging(incarnation=incarnation) | NodeDeallocating(incarnation=incarnation) | NodeLeaving(incarnation=incarnation):
+            node.incarnation, node.answered, node.wipe = incarnation, False, True
+        case NodePreempted(incarnation=incarnation, reason=reason):
+            node.incarnation, node.answered, node.wipe, node.reason = incarnation, False, True, reason
+        case NodeUnusable(reason=reason) | NodeUnknown(reason=reason):
+            node.reason = reason
+        case _:
+            pass
+    _count(world, node, was)
+    _touched(world, node)
+
+
+def on_scheduling(world: World, event: NodeSchedulingDisabled | NodeSchedulingEnabled, _at: Micros) -> None:
+    node = world.nodes[event.node]
+    node.scheduling = SCHEDULING.move(node.scheduling, event, event.node)
+    _touched(world, node)
+
+
+def on_removed(world: World, event: NodeRemoved, _at: Micros) -> None:
+    node, pool = world.nodes[event.node], world.pools[event.pool]
+    NODE.move(node.state, event, event.node)
+    pool.leaving -= 1
+    drop_node_index(pool, event.node)
+    del pool.nodes[event.node], pool.unsettled[event.node]
+    if node.owes is not None:
+        world.owed.drop(node.owes)
+    del world.nodes[event.node]
+    world.agenda.pool(event.pool)
+    _reconsider_jobs(world, pool)
+
+
+def _reconsider_jobs(world: World, pool: Pool) -> None:
+    """The number of nodes has changed: jobs that wait may be blocked now, or no longer."""
+    for _, _, job in pool.ready:
+        world.agenda.job(job)
+
+
+def _count(world: World, node: Node, was: str) -> None:
+    """Keep what the pool must know to tell when a resize is over."""
+    pool = world.pools[node.pool]
+    if node.state in {"creating", "leavingpool"}:
+        pool.unsettled[node.id] = None
+    else:
+        pool.unsettled.pop(node.id, None)
+    if node.state == "leavingpool" != was:
+        pool.leaving += 1
+
+
+def _touched(world: World, node: Node) -> None:
+    index_node(world, node)
+    owe_node(world, node)
+    world.agenda.node(node.id)
+    world.agenda.node_load(node.id)
+    pool = world.pools[node.pool]
+    if pool.allocation != "steady" or pool.state != "active":
+        world.agenda.pool(node.pool)
+    for job in node.jobs:
+        if world.jobs[job].ending:
+            world.agenda.job(job)

@@ -1,0 +1,31 @@
+"""How an execution ended, as its owner (task, preparation, release or start task) is told of it."""
+
+from attrs import frozen
+
+from .failure import FailureInfo
+
+
+@frozen(kw_only=True)
+class Ended:
+    """The program ended with `exit_code`; `stopped` tells whether a stop brought that about."""
+
+    exit_code: int
+    signal: int | None
+    stopped: bool
+
+
+@frozen(kw_only=True)
+class NeverRan:
+    """The program certainly never ran: it could not be launched (`failure`), or a stop came first."""
+
+    failure: FailureInfo | None
+
+
+@frozen(kw_only=True)
+class Unresolved:
+    """Nobody knows how the program ended; it runs no more."""
+
+    reason: str
+
+
+Outcome = Ended | NeverRan | Unresolved

@@ -1,0 +1,185 @@
+"""Release: what runs once at a job's end on each node under its release scope.
+
+1. A node comes under the scope by what happened there: `taskRan` when a task of the job started there or may have;
+   `prepared` also when preparation succeeded there; `attempted` also when preparation was launched there.  From then on a
+   release is owed, and the debt is in the record.
+2. It starts only when the job is ending and no other execution of the job lives anywhere (customer: job active ->
+   terminating -> completed; semantics 2.5).
+3. It has one try: a failure is recorded and never retried.  Only a run that the node cut short is owed again.
+4. Once completed it never runs again, whatever is asked of the job later (customer: delete after terminate).
+5. A debt that cannot be paid is settled by `ReleaseAbandoned` with its cause; no job ever claims a release that did not run.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+from . import execution as executions
+from .events import Event, ReleaseAbandoned, ReleaseCompleted, ReleaseInterrupted, ReleaseOwed, ReleaseStarted
+from .failure import FailureInfo, exit_code_failure
+from .ids import JobId, Micros, NodeId
+from .machine import ABSENT, Machine, rows
+from .outcome import Ended, NeverRan, Outcome, Unresolved
+from .world import Execution, Job, Node, Release, World, present
+
+RELEASE: Final = Machine(
+    "release",
+    "a job's release task on one node",
+    rows(
+        (ABSENT, ReleaseOwed, "owed"),
+        ("abandoned", ReleaseOwed, "owed", "a task ran on the node again after it was wiped"),
+        ("owed", ReleaseStarted, "running"),
+        ("running", ReleaseInterrupted, "owed", "the node went down under it"),
+        ("running", ReleaseCompleted, "completed"),
+        ("owed", ReleaseAbandoned, "abandoned"),
+    ),
+)
+
+Reached = Literal["attempted", "prepared", "taskRan"]
+
+_WIDTH: Final[dict[str, int]] = {"taskRan": 0, "prepared": 1, "attempted": 2}
+
+_CANNOT_RUN: Final = {
+    "starttaskfailed": "the node's start task failed",
+    "unusable": "the node is unusable",
+    "unknown": "the node is lost",
+    "preempted": "the node was preempted",
+    "reimaging": "the node is being reimaged",
+    "deallocating": "the node is being deallocated",
+    "deallocated": "the node is deallocated",
+    "leavingpool": "the node is leaving its pool",
+}
+"""Node states in which a release cannot run and that nothing is known to end: the debt is settled, so that the job can end."""
+
+WIPED: Final = {
+    "preempted": "the node was preempted",
+    "reimaging": "the node was reimaged",
+    "deallocating": "the node was deallocated",
+    "leavingpool": "the node was removed",
+}
+"""Node states that mean the loss of all that was on the node, with the cause to record."""
+
+
+# --- decide ---------------------------------------------------------------------------------------------------
+
+
+def reached(world: World, job: Job, node: NodeId, what: Reached) -> Iterator[Event]:
+    """A node reached a mark that a release scope may ask for: the debt, where it does and none stands yet (rule 1)."""
+    spec = job.spec.job_release_task
+    if spec is None or _WIDTH[what] > _WIDTH[spec.release_scope]:
+        return
+    release = job.releases.get(node)
+    if release is None or release.state == "abandoned":
+        yield ReleaseOwed(job=job.id, node=node)
+
+
+def pay(world: World, job: Job) -> Iterator[Event]:
+    """Start or settle every release that an ending job owes and whose node is not just coming back (rules 2 and 5)."""
+    spec = present(job.spec.job_release_task)
+    for node_id in list(job.owed):
+        node = world.nodes[node_id]
+        if node.state in _CANNOT_RUN:
+            yield ReleaseAbandoned(job=job.id, node=node_id, cause=_CANNOT_RUN[node.state])
+        elif node.state in {"idle", "running", "offline"}:
+            release = job.releases[node_id]
+            event = executions.request(world, "release", job.id, spec.id, node_id, release.launches + 1)
+            yield event
+            yield ReleaseStarted(job=job.id, node=node_id, execution=event.execution)
+
+
+def abandon(job: Job, node: NodeId, cause: str) -> Iterator[Event]:
+    """Settle the debt of a node that is gone (rule 5)."""
+    if node in job.owed:
+        yield ReleaseAbandoned(job=job.id, node=node, cause=cause)
+
+
+def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator[Event]:
+    """What the end of a release's execution means (rule 3)."""
+    job, node = present(execution.job), execution.node
+    wish = execution.stop
+    cut_short = wish is not None and wish.then == "requeue"
+    match outcome:
+        case Ended(exit_code=exit_code, stopped=False) as ended:
+            yield _completed(job, node, exit_code, None if exit_code == 0 else exit_code_failure(exit_code, ended.signal))
+        case Ended(exit_code=exit_code) if not cut_short:
+            yield _completed(job, node, exit_code, wish.failure if wish is not None else exit_code_failure(exit_code, outcome.signal))
+        case NeverRan(failure=FailureInfo() as failure):
+            yield _completed(job, node, None, failure)
+        case Ended() | NeverRan():
+            yield ReleaseInterrupted(job=job, node=node, cause=wish.cause if wish is not None else "stopped by the executor")
+        case Unresolved(reason=reason):
+            yield ReleaseInterrupted(job=job, node=node, cause=reason)
+
+
+def _completed(job: JobId, node: NodeId, exit_code: int | None, failure: FailureInfo | None) -> ReleaseCompleted:
+    return ReleaseCompleted(job=job, node=node, result="success" if failure is None else "failure", exit_code=exit_code, failure=failure)
+
+
+# --- evolve ---------------------------------------------------------------------------------------------------
+
+
+def on_owed(world: World, event: ReleaseOwed, _at: Micros) -> None:
+    job = world.jobs[event.job]
+    release = job.releases.get(event.node)
+    if release is None:
+        release = job.releases[event.node] = Release(state=ABSENT)
+    world.nodes[event.node].jobs[event.job] = None
+    release.state = RELEASE.move(release.state, event, _name(event.job, event.node))
+    release.abandoned_because = None
+    _owe(world, job, event.node)
+
+
+def on_started(world: World, event: ReleaseStarted, at: Micros) -> None:
+    job, release = _find(world, event)
+    release.state = RELEASE.move(release.state, event, _name(event.job, event.node))
+    release.execution = event.execution
+    release.launches += 1
+    release.started_at = at
+    release.ended_at = release.exit_code = release.result = release.failure = None
+    del job.owed[event.node]
+    job.releasing += 1
+
+
+def on_interrupted(world: World, event: ReleaseInterrupted, _at: Micros) -> None:
+    job, release = _find(world, event)
+    release.state = RELEASE.move(release.state, event, _name(event.job, event.node))
+    release.execution = None
+    job.releasing -= 1
+    _owe(world, job, event.node)
+
+
+def on_completed(world: World, event: ReleaseCompleted, at: Micros) -> None:
+    job, release = _find(world, event)
+    release.state = RELEASE.move(release.state, event, _name(event.job, event.node))
+    release.execution = None
+    release.ended_at = at
+    release.result, release.exit_code, release.failure = event.result, event.exit_code, event.failure
+    job.releasing -= 1
+    world.agenda.job(event.job)
+
+
+def on_abandoned(world: World, event: ReleaseAbandoned, _at: Micros) -> None:
+    job, release = _find(world, event)
+    release.state = RELEASE.move(release.state, event, _name(event.job, event.node))
+    release.abandoned_because = event.cause
+    del job.owed[event.node]
+    world.agenda.job(event.job)
+
+
+def _owe(world: World, job: Job, node: NodeId) -> None:
+    job.owed[node] = None
+    world.agenda.job(job.id)
+    world.agenda.node(node)
+
+
+def _find(world: World, event: ReleaseStarted | ReleaseInterrupted | ReleaseCompleted | ReleaseAbandoned) -> tuple[Job, Release]:
+    job = world.jobs[event.job]
+    return job, job.releases[event.node]
+
+
+def _name(job: JobId, node: NodeId) -> str:
+    return f"of job {job} on {node}"
+
+
+def can_run(node: Node) -> bool:
+    """Whether a release could run on the node now or after a boot under way."""
+    return node.state not in _CANNOT_RUN

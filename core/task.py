@@ -1,0 +1,323 @@
+"""Task: one command line of a job.
+
+1. `active` waits for a node, `preparing` has one and waits there for preparation, `running` was handed to it, `completed`
+   runs no more.  Only an active task of an active job is ever given a node.
+2. A non-zero exit is retried while retries are left, on any eligible node.  A program that could not be launched, a
+   wall-clock limit and an end on request are final (semantics 3.1).
+3. What the platform took away (reboot, lost node, disable with requeue) is requeued and never counted as a retry.
+4. A program that ended by itself before a stop reached it keeps its own result; the stop then only forbids another try.
+5. When the job ends, a task that is not completed is completed as failed with `TaskEnded`; none is left behind as active.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from . import execution as executions
+from . import release as releases
+from .errors import RequestRefused
+from .events import (
+    Event,
+    TaskAdded,
+    TaskCompleted,
+    TaskDeleted,
+    TaskPreparing,
+    TaskReactivated,
+    TaskRequeued,
+    TaskRetried,
+    TaskRunning,
+)
+from .failure import FailureInfo, ended_failure, exit_code_failure, unknown_outcome_failure
+from .ids import JobId, Micros, TaskId
+from .machine import ABSENT, Machine, rows
+from .outcome import Ended, NeverRan, Outcome, Unresolved
+from .requests import DeleteTask, ReactivateTask, TerminateTask
+from .world import Execution, Job, Task, World, enqueue, index_node, present, trim_queue
+
+TASK: Final = Machine(
+    "task",
+    "one task of a job",
+    rows(
+        (ABSENT, TaskAdded, "active"),
+        ("active", TaskPreparing, "preparing"),
+        ("active preparing", TaskRunning, "running"),
+        ("preparing running", TaskRequeued, "active"),
+        ("running", TaskRetried, "active"),
+        ("active preparing running", TaskCompleted, "completed"),
+        ("completed", TaskReactivated, "active"),
+        ("active preparing running completed", TaskDeleted, "deleted"),
+    ),
+)
+
+
+# --- decide ---------------------------------------------------------------------------------------------------
+
+
+def terminate(world: World, request: TerminateTask) -> Iterator[Event]:
+    """End one task.  Refused: JobNotFound, TaskNotFound, TaskCompleted, and the codes of a job that is ending."""
+    job, task = find(world, request.job, request.task, "terminate")
+    if task.state == "completed":
+        raise RequestRefused("TaskCompleted", f"task {request.task} of job {job.id} is completed; it cannot be terminated")
+    refuse_if_over(job, f"terminate task {request.task}")
+    yield from end(world, job, task, ended_failure("the task was terminated"))
+
+
+def delete(world: World, request: DeleteTask) -> Iterator[Event]:
+    """Delete one task, ending it first where it runs.  Refused: JobNotFound, TaskNotFound, and the codes of a job that is ending."""
+    job, task = find(world, request.job, request.task, "delete")
+    if job.state != "completed":
+        refuse_if_over(job, f"delete task {request.task}")
+    if task.state == "running":
+        yield from executions.stop(_execution(world, task), "delete", "the task was deleted", ended_failure("the task was deleted"))
+    else:
+        yield TaskDeleted(job=job.id, task=request.task)
+
+
+def reactivate(world: World, request: ReactivateTask) -> Iterator[Event]:
+    """Run a failed task again.  Refused: JobNotFound, TaskNotFound, TaskNotCompleted, TaskSucceeded, and the codes of a job that is over."""
+    job, task = find(world, request.job, request.task, "reactivate")
+    refuse_if_over(job, f"reactivate task {request.task}")
+    if task.state != "completed":
+        raise RequestRefused("TaskNotCompleted", f"task {request.task} of job {job.id} is {task.state}, not completed; it cannot be reactivated")
+    if task.result == "success":
+        raise RequestRefused("TaskSucceeded", f"task {request.task} of job {job.id} succeeded; it cannot be reactivated")
+    yield TaskReactivated(job=job.id, task=request.task)
+
+
+def end(world: World, job: Job, task: Task, failure: FailureInfo) -> Iterator[Event]:
+    """Bring a task that is not completed to its end as failed: at once, or through the end of its execution."""
+    if task.state == "running":
+        yield from executions.stop(_execution(world, task), "complete", failure.details[0].value, failure)
+    elif task.state != "completed":
+        yield TaskCompleted(job=job.id, task=task.spec.id, result="failure", exit_code=None, failure=failure)
+
+
+def requeue(world: World, job: Job, task: Task, cause: str) -> Iterator[Event]:
+    """Take a task from its node and put it back: at once, or through the end of its execution (rule 3)."""
+    if task.state == "running":
+        yield from executions.stop(_execution(world, task), "requeue", cause)
+    elif task.state == "preparing":
+        yield TaskRequeued(job=job.id, task=task.spec.id, cause=cause)
+
+
+def on_confirmed(world: World, execution: Execution) -> Iterator[Event]:
+    """A task of the job runs on the node: a release is owed there from now on."""
+    yield from releases.reached(world, world.jobs[present(execution.job)], execution.node, "taskRan")
+
+
+def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator[Event]:
+    """What the end of a task's execution means (rules 2 to 5)."""
+    job = world.jobs[present(execution.job)]
+    task = job.tasks[execution.task]
+    if not isinstance(outcome, NeverRan):
+        yield from on_confirmed(world, execution)
+    if execution.stop is not None and execution.stop.then == "delete":
+        yield TaskDeleted(job=job.id, task=task.spec.id)
+        return
+    match outcome:
+        case Ended(exit_code=exit_code, signal=signal, stopped=False):
+            yield from _ended_by_itself(job, task, execution, exit_code, signal)
+        case NeverRan(failure=FailureInfo() as failure):
+            yield _failed(job, task, None, failure)
+        case Ended() | NeverRan():
+            yield from _stopped(job, task, execution, outcome.exit_code if isinstance(outcome, Ended) else None)
+        case Unresolved(reason=reason):
+            yield from _unresolved(job, task, execution, reason)
+
+
+def _ended_by_itself(job: Job, task: Task, execution: Execution, exit_code: int, signal: int | None) -> Iterator[Event]:
+    if exit_code == 0:
+        yield TaskCompleted(job=job.id, task=task.spec.id, result="success", exit_code=0, failure=None)
+        return
+    failure = exit_code_failure(exit_code, signal)
+    final = job.ending or (execution.stop is not None and execution.stop.then == "complete")
+    if not final and _retries_left(job, task):
+        yield TaskRetried(job=job.id, task=task.spec.id, exit_code=exit_code, failure=failure)
+    else:
+        yield _failed(job, task, exit_code, failure)
+
+
+def _stopped(job: Job, task: Task, execution: Execution, exit_code: int | None) -> Iterator[Event]:
+    wish = execution.stop
+    if wish is not None and wish.then == "complete":
+        yield _failed(job, task, exit_code, wish.failure or ended_failure(wish.cause))
+    else:
+        yield from _lost(job, task, wish.cause if wish is not None else "stopped by the executor", ended_failure("the job ended"))
+
+
+def _unresolved(job: Job, task: Task, execution: Execution, reason: str) -> Iterator[Event]:
+    wish = execution.stop
+    if wish is not None and wish.then == "complete":
+        yield _failed(job, task, None, wish.failure or ended_failure(wish.cause))
+    else:
+        yield from _lost(job, task, reason, unknown_outcome_failure(reason))
+
+
+def _lost(job: Job, task: Task, cause: str, failure: FailureInfo) -> Iterator[Event]:
+    if job.ending:
+        yield _failed(job, task, None, failure)
+    else:
+        yield TaskRequeued(job=job.id, task=task.spec.id, cause=cause)
+
+
+def _failed(job: Job, task: Task, exit_code: int | None, failure: FailureInfo) -> TaskCompleted:
+    return TaskCompleted(job=job.id, task=task.spec.id, result="failure", exit_code=exit_code, failure=failure)
+
+
+def _retries_left(job: Job, task: Task) -> bool:
+    allowed = retries_allowed(job, task)
+    return allowed == -1 or task.retries < allowed
+
+
+def retries_allowed(job: Job, task: Task) -> int:
+    """A task's maxTaskRetryCount: its own constraints', or the job's where it has none (semantics 3.1)."""
+    constraints = task.spec.constraints
+    return constraints.max_task_retry_count if constraints is not None else job.spec.constraints.max_task_retry_count
+
+
+def find(world: World, job_id: JobId, task_id: TaskId, wish: str) -> tuple[Job, Task]:
+    """A task by job and id.  Refused: JobNotFound, TaskNotFound."""
+    job = world.jobs.get(job_id)
+    if job is None:
+        raise RequestRefused("JobNotFound", f"there is no job {job_id}; cannot {wish} its task {task_id}")
+    task = job.tasks.get(task_id)
+    if task is None:
+        raise RequestRefused("TaskNotFound", f"job {job_id} has no task {task_id}; cannot {wish} it")
+    return job, task
+
+
+def refuse_if_over(job: Job, wish: str) -> None:
+    """Refuse what a job that is ending or completed no longer grants."""
+    codes = {"terminating": "JobBeingTerminated", "completed": "JobCompleted", "deleting": "JobBeingDeleted"}
+    if (code := codes.get(job.state)) is not None:
+        raise RequestRefused(code, f"job {job.id} is {job.state}; cannot {wish}")
+
+
+def _execution(world: World, task: Task) -> Execution:
+    return world.executions[present(task.execution)]
+
+
+# --- evolve ---------------------------------------------------------------------------------------------------
+
+
+def on_added(world: World, event: TaskAdded, at: Micros) -> None:
+    job = world.jobs[event.job]
+    state = TASK.move(ABSENT if event.task not in job.tasks else job.tasks[event.task].state, event, _name(event.job, event.task))
+    task = Task(spec=event.spec, number=job.added, state=state, changed_at=at, added_at=at)
+    job.added += 1
+    job.tasks[event.task] = task
+    job.counts[state] += 1
+    enqueue(world, job, task)
+    world.agenda.job(event.job)
+
+
+def on_preparing(world: World, event: TaskPreparing, at: Micros) -> None:
+    job, task = _move(world, event, at)
+    _hold_slot(world, job, task, event)
+    job.preparations[event.node].waiting[event.task] = None
+    trim_queue(world, job)
+
+
+def on_running(world: World, event: TaskRunning, at: Micros) -> None:
+    was = world.task(event.job, event.task).state
+    job, task = _move(world, event, at)
+    if was == "preparing":
+        del job.preparations[event.node].waiting[event.task]
+    else:
+        _hold_slot(world, job, task, event)
+        trim_queue(world, job)
+    task.execution = event.execution
+    task.launches += 1
+    task.started_at = at
+    world.nodes[event.node].tasks_run += 1
+
+
+def on_retried(world: World, event: TaskRetried, at: Micros) -> None:
+    job, task = _move(world, event, at)
+    _free_slot(world, job, task)
+    task.retries += 1
+    task.last_retry_at = at
+    task.exit_code, task.failure = event.exit_code, event.failure
+    enqueue(world, job, task)
+
+
+def on_requeued(world: World, event: TaskRequeued, at: Micros) -> None:
+    was = world.task(event.job, event.task).state
+    job, task = _move(world, event, at)
+    _free_slot(world, job, task)
+    if was == "running":
+        task.requeues += 1
+        task.last_requeue_at = at
+    enqueue(world, job, task)
+
+
+def on_completed(world: World, event: TaskCompleted, at: Micros) -> None:
+    job, task = _move(world, event, at)
+    if event.result == "success":
+        job.succeeded += 1
+        world.nodes[present(task.node)].tasks_succeeded += 1
+    _free_slot(world, job, task)
+    task.ended_at = at
+    task.result, task.exit_code, task.failure = event.result, event.exit_code, event.failure
+    trim_queue(world, job)
+
+
+def on_reactivated(world: World, event: TaskReactivated, at: Micros) -> None:
+    job, task = _move(world, event, at)
+    task.retries = 0
+    task.node = task.ended_at = task.last_retry_at = task.result = task.exit_code = task.failure = None
+    enqueue(world, job, task)
+
+
+def on_deleted(world: World, event: TaskDeleted, at: Micros) -> None:
+    was = world.task(event.job, event.task).state
+    job, task = _move(world, event, at, counted=False)
+    job.counts[was] -= 1
+    if task.result == "success":
+        job.succeeded -= 1
+    _free_slot(world, job, task)
+    del job.tasks[event.task]
+    trim_queue(world, job)
+
+
+def _move(
+    world: World,
+    event: TaskPreparing | TaskRunning | TaskRetried | TaskRequeued | TaskCompleted | TaskReactivated | TaskDeleted,
+    at: Micros,
+    *,
+    counted: bool = True,
+) -> tuple[Job, Task]:
+    job = world.jobs[event.job]
+    task = job.tasks[event.task]
+    state = TASK.move(task.state, event, _name(event.job, event.task))
+    if counted:
+        job.counts[task.state] -= 1
+        job.counts[state] += 1
+    task.state = state
+    task.changed_at = at
+    world.agenda.job(event.job)
+    return job, task
+
+
+def _hold_slot(world: World, job: Job, task: Task, event: TaskPreparing | TaskRunning) -> None:
+    node = world.nodes[event.node]
+    node.tasks[(job.id, task.spec.id)] = None
+    task.node = event.node
+    index_node(world, node)
+    world.agenda.node_load(node.id)
+
+
+def _free_slot(world: World, job: Job, task: Task) -> None:
+    """Take the task from its node; `task.node` goes on telling where it ran last."""
+    task.execution = None
+    node = world.nodes.get(task.node) if task.node is not None else None
+    if node is None or (job.id, task.spec.id) not in node.tasks:
+        return
+    del node.tasks[(job.id, task.spec.id)]
+    if (preparation := job.preparations.get(node.id)) is not None:
+        preparation.waiting.pop(task.spec.id, None)
+    index_node(world, node)
+    world.agenda.node_load(node.id)
+
+
+def _name(job: JobId, task: TaskId) -> str:
+    return f"{task} of job {job}"

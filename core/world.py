@@ -1,0 +1,371 @@
+"""The world: every pool, node, job, task and live execution, as the events so far have made them.
+
+1. The world is changed by `evolve` alone, one event at a time, in place.
+2. Beside the things themselves it keeps indexes (queues, free slots, who is on which node), so that the cost of an event
+   does not grow with the world.  An index is never a second truth: `tests/core/test_indexes.py` rebuilds each from the things.
+3. The agenda, the list of fresh commands and the deadlines are working notes, no part of the state: two worlds that saw the
+   same events are equal whatever their notes say.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left
+from typing import Literal, TypeVar
+
+from attrs import Factory, define, field, frozen
+
+from .errors import ImpossibleEvent
+from .events import StopThen
+from .failure import FailureInfo, Result
+from .ids import ExecutionId, ExecutionKind, JobId, Micros, NodeId, PoolId, TaskId
+from .specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
+
+T = TypeVar("T")
+
+CommandKey = tuple[Literal["run", "stop", "boot", "retire"], int | NodeId, int]
+"""What a command is identified by: its verb, its execution or node, and for a node its incarnation."""
+
+
+@frozen(kw_only=True)
+class Stop:
+    """The wish that an execution end, which is not yet the fact."""
+
+    then: StopThen
+    cause: str
+    failure: FailureInfo | None
+
+
+@define(kw_only=True)
+class Execution:
+    """A launch whose outcome is not known yet."""
+
+    id: ExecutionId
+    kind: ExecutionKind
+    job: JobId | None
+    task: TaskId
+    node: NodeId
+    attempt: int
+    state: str
+    requested_at: Micros
+    started_at: Micros | None = None
+    pid: int | None = None
+    stop: Stop | None = None
+
+
+@define(kw_only=True)
+class Run:
+    """What is known of the latest run of a preparation, release or start task."""
+
+    state: str
+    execution: ExecutionId | None = None
+    launches: int = 0
+    retries: int = 0
+    started_at: Micros | None = None
+    ended_at: Micros | None = None
+    last_retry_at: Micros | None = None
+    result: Result | None = None
+    exit_code: int | None = None
+    failure: FailureInfo | None = None
+
+
+@define(kw_only=True)
+class Preparation(Run):
+    """A job's preparation on one node.  `waiting` are the tasks that are `preparing` there."""
+
+    waiting: dict[TaskId, None] = Factory(dict)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the node is prepared now."""
+        return self.state == "completed" and self.result == "success"
+
+
+@define(kw_only=True)
+class Release(Run):
+    """A job's release on one node; `abandoned_because` says why a debt was settled without a run."""
+
+    abandoned_because: str | None = None
+
+
+@define(kw_only=True)
+class Task:
+    spec: TaskSpec
+    number: int
+    """Order of submission within the job."""
+    state: str
+    changed_at: Micros
+    added_at: Micros
+    node: NodeId | None = None
+    execution: ExecutionId | None = None
+    launches: int = 0
+    retries: int = 0
+    requeues: int = 0
+    started_at: Micros | None = None
+    ended_at: Micros | None = None
+    last_retry_at: Micros | None = None
+    last_requeue_at: Micros | None = None
+    result: Result | None = None
+    exit_code: int | None = None
+    failure: FailureInfo | None = None
+
+
+@define(kw_only=True)
+class Job:
+    id: JobId
+    spec: JobSpec
+    number: int
+    """Order of submission within the ledger."""
+    state: str
+    changed_at: Micros
+    created_at: Micros
+    previous_state: str | None = None
+    tasks: dict[TaskId, Task] = Factory(dict)
+    queue: list[tuple[int, TaskId]] = Factory(list)
+    """Heap of active tasks by number; the first one is always active, others may have left."""
+    counts: dict[str, int] = Factory(lambda: {"active": 0, "preparing": 0, "running": 0, "completed": 0})
+    succeeded: int = 0
+    added: int = 0
+    preparations: dict[NodeId, Preparation] = Factory(dict)
+    releases: dict[NodeId, Release] = Factory(dict)
+    owed: dict[NodeId, None] = Factory(dict)
+    """Nodes whose release is owed and not running."""
+    releasing: int = 0
+    ineligible: dict[NodeId, None] = Factory(dict)
+    """Nodes of the pool that may take none of this job's tasks, because preparation failed there."""
+    live: dict[ExecutionId, None] = Factory(dict)
+    unstopped: dict[ExecutionId, None] = Factory(dict)
+    """Live executions, releases apart, that nobody has asked to end for good."""
+    stopping: int = 0
+    """Live task executions that were asked to end, for good or to be requeued."""
+    blocked: bool = False
+    disable_tasks: DisableTasks | None = None
+    terminate_reason: str | None = None
+    ended_at: Micros | None = None
+
+    @property
+    def ending(self) -> bool:
+        """Whether the job is on its way out: nothing of it starts any more but its release."""
+        return self.state in {"terminating", "deleting"}
+
+
+@define(kw_only=True)
+class Node:
+    id: NodeId
+    pool: PoolId
+    number: int
+    state: str
+    changed_at: Micros
+    added_at: Micros
+    scheduling: str = "enabled"
+    incarnation: int = 1
+    """Counts the boots that were asked for or noticed; the fencing number of `BootNode` and `RetireNode`."""
+    answered: bool = False
+    """Whether the node has answered from its present incarnation."""
+    wipe: bool = True
+    """Whether the next boot begins with an empty node."""
+    boot_id: str | None = None
+    booted_at: Micros | None = None
+    tasks: dict[tuple[JobId, TaskId], None] = Factory(dict)
+    """Tasks that hold slots here: `preparing` and `running`."""
+    live: dict[ExecutionId, None] = Factory(dict)
+    jobs: dict[JobId, None] = Factory(dict)
+    """Jobs with a preparation or release entry here."""
+    start_task: Run | None = None
+    reason: str | None = None
+    tasks_run: int = 0
+    tasks_succeeded: int = 0
+    owes: CommandKey | None = None
+    """The boot or retire command that the node is waiting for."""
+
+
+@define(kw_only=True)
+class Pool:
+    id: PoolId
+    spec: PoolSpec
+    state: str
+    allocation: str
+    changed_at: Micros
+    created_at: Micros
+    target: int = 0
+    added: int = 0
+    nodes: dict[NodeId, None] = Factory(dict)
+    unsettled: dict[NodeId, None] = Factory(dict)
+    """Nodes being created or leaving: a resize is over when there are none."""
+    leaving: int = 0
+    errors: tuple[str, ...] = ()
+    free: list[dict[NodeId, None]] = Factory(list)
+    """`free[k]`: nodes that may take tasks and have exactly k free slots, the longest so first."""
+    free_of: dict[NodeId, int] = Factory(dict)
+    ready: list[tuple[int, int, JobId]] = Factory(list)
+    """Active jobs with queued tasks as (-priority, number, id), best first."""
+
+
+@define
+class Agenda:
+    """What the joint rules have to look at, each with the index of the event that gave cause."""
+
+    nodes: dict[NodeId, int] = Factory(dict)
+    jobs: dict[JobId, int] = Factory(dict)
+    pools: dict[PoolId, int] = Factory(dict)
+    load: dict[NodeId, int] = Factory(dict)
+    """Nodes that may have become idle or busy: looked at last, so that a node that gets its next task at once stays `running`."""
+    cause: int = -1
+
+    def node(self, node: NodeId) -> None:
+        self.nodes.setdefault(node, self.cause)
+
+    def job(self, job: JobId | None) -> None:
+        if job is not None:
+            self.jobs.setdefault(job, self.cause)
+
+    def pool(self, pool: PoolId) -> None:
+        self.pools.setdefault(pool, self.cause)
+
+    def node_load(self, node: NodeId) -> None:
+        self.load.setdefault(node, self.cause)
+
+
+@define
+class Owed:
+    """The commands that are owed now, by key, and those that became owed since they were last taken."""
+
+    now: dict[CommandKey, None] = Factory(dict)
+    fresh: list[CommandKey] = field(factory=list, eq=False)
+
+    def add(self, key: CommandKey) -> None:
+        if key not in self.now:
+            self.now[key] = None
+            self.fresh.append(key)
+
+    def drop(self, key: CommandKey) -> None:
+        self.now.pop(key, None)
+
+
+@define
+class World:
+    pools: dict[PoolId, Pool] = Factory(dict)
+    nodes: dict[NodeId, Node] = Factory(dict)
+    jobs: dict[JobId, Job] = Factory(dict)
+    executions: dict[ExecutionId, Execution] = Factory(dict)
+    jobs_of_pool: dict[PoolId, dict[JobId, None]] = Factory(dict)
+    """Jobs that are not over, by the pool they name, whether or not it exists."""
+    next_execution: int = 1
+    jobs_created: int = 0
+    engine_epoch: int = 0
+    engine_running: bool = False
+    owed: Owed = Factory(Owed)
+    deadlines: list[tuple[Micros, int, str]] = field(factory=list, eq=False)
+    """Heap of (time, execution or 0, job or ''); entries whose cause is gone are dropped when they come up."""
+    agenda: Agenda = field(factory=Agenda, eq=False)
+
+    def add_deadline(self, at: Micros, execution: int, job: str) -> None:
+        """Note that an execution (or, for 0, a job) reaches a limit at `at`."""
+        heapq.heappush(self.deadlines, (at, execution, job))
+
+    def task(self, job: JobId, task: TaskId) -> Task:
+        return self.jobs[job].tasks[task]
+
+    def pool_of(self, node: NodeId) -> Pool:
+        return self.pools[self.nodes[node].pool]
+
+
+# --- indexes, kept by evolve ----------------------------------------------------------------------------------
+
+
+def index_node(world: World, node: Node) -> None:
+    """Bring the free-slot index up to date with a node's state, scheduling and load."""
+    pool = world.pools[node.pool]
+    free = pool.spec.task_slots_per_node - len(node.tasks) if takes_tasks(node) else 0
+    if (known := pool.free_of.get(node.id, 0)) == free:
+        return
+    if known:
+        del pool.free[known][node.id]
+        del pool.free_of[node.id]
+    if free:
+        pool.free[free][node.id] = None
+        pool.free_of[node.id] = free
+        world.agenda.pool(pool.id)
+
+
+def drop_node_index(pool: Pool, node: NodeId) -> None:
+    """Forget a node that leaves its pool."""
+    if known := pool.free_of.pop(node, 0):
+        del pool.free[known][node]
+
+
+def takes_tasks(node: Node) -> bool:
+    """Whether the scheduler may place tasks on the node at all."""
+    return node.state in {"idle", "running"} and node.scheduling == "enabled"
+
+
+def owe_node(world: World, node: Node) -> None:
+    """Bring the command that a node waits for up to date: boot or retire it, once nothing lives there any more."""
+    key = node_command_key(node)
+    if key != node.owes:
+        if node.owes is not None:
+            world.owed.drop(node.owes)
+        if key is not None:
+            world.owed.add(key)
+        node.owes = key
+
+
+def node_command_key(node: Node) -> CommandKey | None:
+    """Which command a node owes its executor."""
+    if node.live:
+        return None
+    if node.state in {"leavingpool", "deallocating"}:
+        return ("retire", node.id, node.incarnation)
+    if node.state in {"creating", "starting", "rebooting", "reimaging"} and not node.answered:
+        return ("boot", node.id, node.incarnation)
+    return None
+
+
+def enqueue(world: World, job: Job, task: Task) -> None:
+    """Put an active task into its job's queue."""
+    heapq.heappush(job.queue, (task.number, task.spec.id))
+    index_job(world, job)
+
+
+def trim_queue(world: World, job: Job) -> None:
+    """Drop tasks from the queue's front that are active no more, so that the front is always placeable."""
+    queue = job.queue
+    while queue and not _is_queued(job, queue[0][1]):
+        heapq.heappop(queue)
+    index_job(world, job)
+
+
+def _is_queued(job: Job, task: TaskId) -> bool:
+    entry = job.tasks.get(task)
+    return entry is not None and entry.state == "active"
+
+
+def index_job(world: World, job: Job) -> None:
+    """Bring the pool's list of jobs with something to place up to date with one job."""
+    pool = world.pools.get(job.spec.pool_info.pool_id)
+    if pool is None:
+        return
+    key = (-job.spec.priority, job.number, job.id)
+    wanted = job.state == "active" and bool(job.queue)
+    place = bisect_left(pool.ready, key)
+    listed = place < len(pool.ready) and pool.ready[place] == key
+    if wanted and not listed:
+        pool.ready.insert(place, key)
+        world.agenda.pool(pool.id)
+    elif listed and not wanted:
+        del pool.ready[place]
+
+
+def present(value: T | None) -> T:
+    """`value`, which the rules promise to be there.  Raises `ImpossibleEvent` where they broke the promise."""
+    if value is None:
+        raise ImpossibleEvent("something the rules rely on is missing")
+    return value
+
+
+def live_execution(world: World, execution: ExecutionId) -> Execution:
+    """A live execution by id.  Raises `ImpossibleEvent` for one that has an outcome or never was."""
+    try:
+        return world.executions[execution]
+    except KeyError:
+        raise ImpossibleEvent(f"execution {execution} is not live", f"execution {execution}") from None
