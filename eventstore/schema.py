@@ -48,14 +48,14 @@ _MIGRATIONS: Final = Migrations("jobledger")
 
 @_MIGRATIONS(name="0001-ledger")
 def _ledger(db: Database) -> None:
-    db.executescript(_sql("0001-ledger.sql"))
+    _run(db, "0001-ledger.sql")
     ledger_id = new_ledger_id()
     db.execute("INSERT INTO head VALUES (1, ?, 0, ?)", (ledger_id, genesis(ledger_id)))
 
 
 @_MIGRATIONS(name="0002-views")
 def _views(db: Database) -> None:
-    db.executescript(_sql("0002-views.sql"))
+    _run(db, "0002-views.sql")
 
 
 def create(path: Path) -> None:
@@ -211,8 +211,14 @@ def _pragma(db: Database, name: str) -> Any:
     return db.execute(f"PRAGMA {name}").fetchone()[0]
 
 
-def _sql(name: str) -> str:
-    return resources.files(__package__).joinpath("sql", name).read_text(encoding="utf-8")
+def _run(db: Database, name: str) -> None:
+    """Run a file of statements inside the transaction that is open, which sqlite3's own `executescript` would commit."""
+    statement = ""
+    for line in resources.files(__package__).joinpath("sql", name).read_text(encoding="utf-8").splitlines(keepends=True):
+        statement += line
+        if line.endswith(";\n") and sqlite3.complete_statement(statement):
+            db.execute(statement)
+            statement = ""
 
 
 @contextmanager
