@@ -1,0 +1,259 @@
+"""What the job file's properties are, as a JSON Schema for editors and as a page for people; both are made from the specs' records.
+
+Names, types, defaults and what is required come from the records themselves; the meanings and bounds below are all that is written by hand,
+and a test holds them to exactly the records' fields.
+"""
+
+import inspect
+import typing
+from collections.abc import Iterator
+from typing import Any, Final, Literal
+
+import attrs
+
+from jobledger.core import limits, specs
+from jobledger.core.ids import ID_PATTERN, Duration, JobId, PoolId, TaskId
+
+from . import durations
+from .jsonnames import Name, names_of, record_in
+from .specjson import unstructure
+
+SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+RECORDS: Final[dict[type, str]] = {
+    specs.PoolSpec: "pool",
+    specs.TaskSchedulingPolicy: "taskSchedulingPolicy",
+    specs.StartTaskSpec: "startTask",
+    specs.JobSpec: "job",
+    specs.PoolInfo: "poolInfo",
+    specs.JobConstraints: "jobConstraints",
+    specs.PreparationSpec: "jobPreparationTask",
+    specs.ReleaseSpec: "jobReleaseTask",
+    specs.TaskSpec: "task",
+    specs.TaskConstraints: "taskConstraints",
+    specs.EnvironmentSetting: "environmentSetting",
+    specs.MetadataItem: "metadataItem",
+}
+"""Every record of a job file in reading order, with the name it has in the schema and on the page."""
+
+_COMMAND_LINE: Final = (
+    'The program and its arguments. It is split into words but not given to a shell: write `/bin/sh -c "..."` for variables and redirection.'
+)
+_RETRIES: Final = "How often it is run again after an exit code other than 0; -1 is without limit."
+_ENVIRONMENT: Final = "Environment variables for the command line; they win over the job's common ones."
+
+MEANINGS: Final[dict[type, dict[str, str]]] = {
+    specs.PoolSpec: {
+        "id": "Name of the pool in its ledger. Its nodes are named after it.",
+        "executor": "What runs the command lines: `local` for processes on this machine, or the name of an installed executor.",
+        "nodes": "How many nodes the pool has.",
+        "taskSlotsPerNode": "How many tasks a node runs at the same time.",
+        "taskSchedulingPolicy": "How tasks are shared out among the nodes.",
+        "startTask": "What runs on a node when it joins the pool and each time it boots.",
+    },
+    specs.TaskSchedulingPolicy: {
+        "nodeFillType": "`spread` places a task on the node with the most free slots, `pack` on the one with the fewest.",
+    },
+    specs.StartTaskSpec: {
+        "commandLine": _COMMAND_LINE,
+        "environmentSettings": "Environment variables for the command line.",
+        "maxTaskRetryCount": _RETRIES,
+        "waitForSuccess": "Whether the node takes no tasks until the start task has succeeded.",
+    },
+    specs.JobSpec: {
+        "id": "Name of the job in its ledger.",
+        "poolInfo": "Which pool the job runs on. May be left out where the file describes a pool.",
+        "displayName": "A name for people; it need not be unique.",
+        "priority": "Tasks of a job with a higher priority are placed first.",
+        "constraints": "Limits of the job, and of its tasks that state none of their own.",
+        "jobPreparationTask": "What runs on a node before the first task of the job there.",
+        "jobReleaseTask": "What runs on a node when the job ends. It needs a job preparation task.",
+        "commonEnvironmentSettings": "Environment variables for all of the job's command lines, preparation and release included.",
+        "onAllTasksComplete": "Whether the job is terminated when all of its tasks are completed; a job without tasks counts as such.",
+        "metadata": "Names and values that are stored and shown, and mean nothing to jobledger.",
+    },
+    specs.PoolInfo: {"poolId": "Id of the pool. A pool that does not exist yet is waited for."},
+    specs.JobConstraints: {
+        "maxWallClockTime": "How long the job may live, from its creation; then it is terminated.",
+        "maxTaskRetryCount": "Retries of the job's tasks that have no constraints of their own. " + _RETRIES,
+    },
+    specs.PreparationSpec: {
+        "commandLine": _COMMAND_LINE,
+        "id": "Id of the preparation task; no task of the job may have it.",
+        "environmentSettings": _ENVIRONMENT,
+        "constraints": "Limits of the preparation task.",
+        "waitForSuccess": "Whether the job's tasks on a node wait until preparation there has succeeded.",
+        "rerunOnNodeRebootAfterSuccess": "Whether preparation runs again after its node booted anew, before the job's next task there.",
+    },
+    specs.ReleaseSpec: {
+        "commandLine": _COMMAND_LINE,
+        "id": "Id of the release task; no task of the job may have it.",
+        "environmentSettings": _ENVIRONMENT,
+        "maxWallClockTime": "How long it may run before it is ended, 15 minutes at most; it is never retried.",
+        "releaseScope": "On which nodes it runs: `taskRan` where a task of the job ran, `prepared` also where preparation succeeded, "
+        "`attempted` also where preparation was launched. This property is jobledger's own.",
+    },
+    specs.TaskSpec: {
+        "id": "Name of the task in its job.",
+        "commandLine": _COMMAND_LINE,
+        "displayName": "A name for people; it need not be unique.",
+        "environmentSettings": _ENVIRONMENT,
+        "constraints": "Limits of the task; the job's apply where it has none.",
+    },
+    specs.TaskConstraints: {
+        "maxWallClockTime": "How long each try may run before it is ended; without it there is no limit.",
+        "maxTaskRetryCount": _RETRIES,
+    },
+    specs.EnvironmentSetting: {"name": "Name of the variable.", "value": "Its value."},
+    specs.MetadataItem: {"name": "Name of the item.", "value": "Its value."},
+}
+"""What each property means, in a sentence or two."""
+
+_RETRY_BOUNDS: Final = (-1, 1_000_000)
+_BOUNDS: Final[dict[tuple[type, str], tuple[int, int]]] = {
+    (specs.PoolSpec, "nodes"): (0, limits.NODES_PER_POOL_MAX),
+    (specs.PoolSpec, "taskSlotsPerNode"): (1, limits.TASK_SLOTS_PER_NODE_MAX),
+    (specs.StartTaskSpec, "maxTaskRetryCount"): _RETRY_BOUNDS,
+    (specs.JobSpec, "priority"): (limits.PRIORITY_MIN, limits.PRIORITY_MAX),
+    (specs.JobConstraints, "maxTaskRetryCount"): _RETRY_BOUNDS,
+    (specs.TaskConstraints, "maxTaskRetryCount"): _RETRY_BOUNDS,
+}
+"""Least and greatest value of each number; `check_*` of the specs say the same, and a test compares them."""
+
+_PLAIN_TYPES: Final[dict[Any, dict[str, Any]]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    bool: {"type": "boolean"},
+    Duration: {"type": "string", "format": "duration", "pattern": f"^{durations.PATTERN}$"},
+    **{kind: {"type": "string", "pattern": f"^{ID_PATTERN}$"} for kind in (JobId, PoolId, TaskId)},
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a job file: what an editor needs to complete, explain and check one."""
+    return {
+        "$schema": SCHEMA_DIALECT,
+        "title": "jobledger job file",
+        "description": "A pool to run on, a job, and the job's tasks.",
+        "type": "object",
+        "properties": {
+            "pool": {"$ref": "#/$defs/pool"},
+            "job": {"$ref": "#/$defs/job"},
+            "tasks": {"type": "array", "items": {"$ref": "#/$defs/task"}, "description": "The job's first tasks."},
+        },
+        "required": ["job"],
+        "anyOf": [{"required": ["pool"]}, {"properties": {"job": {"required": ["poolInfo"]}}}],
+        "additionalProperties": False,
+        "$defs": {name: _record_schema(record) for record, name in RECORDS.items()},
+    }
+
+
+def job_file_reference_markdown() -> str:
+    """The reference page of the job file: a table of properties for each record."""
+    return "\n".join(_reference_lines()) + "\n"
+
+
+def _record_schema(record: type) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object", "description": _first_paragraph(record)}
+    schema["properties"] = {name.json: _property_schema(record, name) for name in names_of(record).values()}
+    if required := [name.json for name in _required(record)]:
+        schema["required"] = required
+    schema["additionalProperties"] = False
+    return schema
+
+
+def _property_schema(record: type, name: Name) -> dict[str, Any]:
+    schema = {"description": MEANINGS[record][name.json], **_type_schema(name.type)}
+    if bounds := _BOUNDS.get((record, name.json)):
+        schema["minimum"], schema["maximum"] = bounds
+    default = _default(name)
+    return schema if default is None else {**schema, "default": default}
+
+
+def _type_schema(kind: Any) -> dict[str, Any]:
+    if kind in _PLAIN_TYPES:
+        return _PLAIN_TYPES[kind]
+    if kind in RECORDS:
+        return {"$ref": f"#/$defs/{RECORDS[kind]}"}
+    if typing.get_origin(kind) is Literal:
+        return {"enum": list(typing.get_args(kind))}
+    if typing.get_origin(kind) is tuple:
+        return {"type": "array", "items": _type_schema(typing.get_args(kind)[0])}
+    return _type_schema(_without_none(kind))
+
+
+def _required(record: type) -> Iterator[Name]:
+    """The properties that must be written; a job's pool is named by the file's own pool where there is one."""
+    return (name for name in names_of(record).values() if name.required and record_in(name.type) is None)
+
+
+def _default(name: Name) -> Any:
+    """The default as JSON, None where there is none worth showing: no value, an empty list, or a record of defaults."""
+    default = name.field.default
+    if name.required or default is None or default == () or attrs.has(type(default)):
+        return None
+    return durations.to_iso(default) if name.type is Duration else default
+
+
+def _without_none(kind: Any) -> Any:
+    return next(argument for argument in typing.get_args(kind) if argument is not type(None))
+
+
+def _first_paragraph(record: type) -> str:
+    text = inspect.getdoc(record) or ""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def _reference_lines() -> Iterator[str]:
+    yield "# The job file"
+    yield ""
+    yield "<!-- Made by `make docs` from the specs; changes belong in src/jobledger/jobschema.py. -->"
+    yield ""
+    yield "A job file is YAML or JSON with up to three keys: `pool`, `job` and `tasks`."
+    yield "Property names, defaults and meanings are Azure Batch's, so that existing job and task JSON can be pasted."
+    yield "A file with any mistake is refused as a whole, and every mistake is named with its path."
+    yield "Editors can check and complete a job file with its [JSON Schema](job-file.schema.json)."
+    yield ""
+    yield "| key | type | default | meaning |"
+    yield "|---|---|---|---|"
+    yield "| `pool` | [pool](#pool) | | The pool to run on, created if the ledger does not have it. |"
+    yield "| `job` | [job](#job) | *required* | The job. |"
+    yield "| `tasks` | list of [task](#task) | | The job's first tasks. |"
+    for record, title in RECORDS.items():
+        yield ""
+        yield f"## {title}"
+        yield ""
+        yield _first_paragraph(record)
+        yield ""
+        yield "| property | type | default | meaning |"
+        yield "|---|---|---|---|"
+        for name in names_of(record).values():
+            yield f"| `{name.json}` | {_type_text(record, name)} | {_default_text(name)} | {MEANINGS[record][name.json]} |"
+
+
+def _type_text(record: type, name: Name) -> str:
+    text = _kind_text(name.type)
+    if bounds := _BOUNDS.get((record, name.json)):
+        text += f" from {bounds[0]} to {bounds[1]}"
+    return text
+
+
+def _kind_text(kind: Any) -> str:
+    if kind in RECORDS:
+        return f"[{RECORDS[kind]}](#{RECORDS[kind].lower()})"
+    if typing.get_origin(kind) is Literal:
+        return " or ".join(f"`{choice}`" for choice in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return f"list of {_kind_text(typing.get_args(kind)[0])}"
+    names = {str: "text", int: "number", bool: "`true` or `false`", Duration: "duration", JobId: "id", PoolId: "id", TaskId: "id"}
+    return names[kind] if kind in names else _kind_text(_without_none(kind))
+
+
+def _default_text(name: Name) -> str:
+    if name.required:
+        return "*required*" if name.json != "poolInfo" else "*the file's pool*"
+    default = _default(name)
+    if default is None:
+        record = type(name.field.default)
+        return ", ".join(f"`{key}: {value}`" for key, value in unstructure(name.field.default).items()) if attrs.has(record) else ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`" if default != "" else "empty"
