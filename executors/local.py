@@ -1,0 +1,326 @@
+"""The local executor: nodes are folders on this machine, programs are processes of this user.
+
+Reading order: `layout` (where things lie), `local_nodes` (boot and retire), `local_link` (the link to the supervisor), and on
+its other side `supervisor`, `supervised`, `family`, `spawn`, `records`.
+
+1. A supervisor process launches, watches and records, and outlives the engine (see `supervisor`).
+2. What was asked for and has no outcome yet is kept here and said again whenever the link was down; the supervisor's claims make
+   repeating harmless.
+3. Programs get the engine's environment, the user's settings over it, and Azure's variables over both (`layout.environment`).
+   The engine's own secrets are therefore within their reach, as for any program that its user starts.
+"""
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal, assert_never
+
+from ..core import limits
+from ..core.commands import BootNode, Command, RetireNode, RunCommand, RunPreparation, RunRelease, RunStartTask, RunTask, StopExecution
+from ..core.errors import ExecutorError
+from ..core.failure import FailureInfo
+from ..core.ids import SECOND, Duration, ExecutionId, JobId, NodeId, PoolId, TaskId
+from ..core.ports import ReportSink
+from ..core.reports import (
+    ExecutionExited,
+    ExecutionLost,
+    ExecutionNotStarted,
+    ExecutionStarted,
+    NodeFaulted,
+    NodeReady,
+    NodeRetired,
+    Report,
+)
+from . import layout, local_nodes, spawn, supervised
+from .local_link import Link, Message
+
+DEFAULT_ROOT: Final = Path(".jobledger/nodes")
+LINGER: Final = Duration(2 * SECOND)
+"""How long a supervisor with nothing to do waits for an engine before it ends."""
+OTHER_LEDGER_WAIT_S: Final = 5.0
+"""A node folder of another ledger may be taken over once that ledger's supervisor has ended: it lingers for a moment."""
+
+
+class LocalExecutor:
+    """Runs commands as processes of this machine, below `root`.
+
+    `drain_grace` lies between SIGTERM and SIGKILL for what a program leaves behind when it ends by itself.
+    """
+
+    def __init__(self, root: Path = DEFAULT_ROOT, *, drain_grace: Duration = limits.STOP_GRACE, linger: Duration = LINGER) -> None:
+        self._root = root.absolute()
+        self._drain_grace_s = drain_grace / SECOND
+        self._linger_s = linger / SECOND
+        self._ledger = ""
+        self._host = ""
+        self._sink: ReportSink | None = None
+        self._link: Link | None = None
+        self._runs: dict[int, Message] = {}
+        self._stops: dict[int, Message] = {}
+        self._clears: dict[str, asyncio.Future[list[int]]] = {}
+        self._node_tasks: dict[NodeId, asyncio.Task[None]] = {}
+
+    @property
+    def supervisor_pid(self) -> int | None:
+        """The process id of the supervisor last connected to."""
+        return self._link.supervisor_pid if self._link is not None else None
+
+    async def open(self, sink: ReportSink, *, ledger_id: str) -> None:
+        """Make the root folder and connect to its supervisor.  Raises ExecutorError."""
+        self._sink = sink
+        self._ledger = ledger_id
+        try:
+            self._root.mkdir(0o700, parents=True, exist_ok=True)
+            self._host = await asyncio.to_thread(local_nodes.host_boot_id)
+        except OSError as error:
+            raise ExecutorError(f"the local executor cannot use {self._root}: {error}") from error
+        self._link = Link(
+            self._root,
+            ledger_id,
+            boot=self._host,
+            linger_s=self._linger_s,
+            drain_grace_s=self._drain_grace_s,
+            connected=self._say_again,
+            received=self._received,
+        )
+        await self._link.open()
+
+    async def failed(self) -> ExecutorError:
+        """Returns when the executor can do no more, with the reason; its engine should stop and say so."""
+        return await asyncio.shield(self._opened().failure)
+
+    def recover(self, commands: Sequence[RunCommand], nodes: Mapping[NodeId, PoolId]) -> None:
+        """See `core.ports.Executor`.  Nothing is launched; a node whose folder is not whole is reported unusable."""
+        messages = []
+        for command in commands:
+            launch = command.launch
+            order = {"op": "adopt", "x": launch.execution, "node": layout.node_folder(launch.pool, launch.node)}
+            self._runs[launch.execution] = order
+            messages.append(order)
+        self._opened().send(messages)
+        for node, pool in nodes.items():
+            asyncio.get_running_loop().call_soon(self._report_node, pool, node)
+
+    def submit(self, commands: Sequence[Command]) -> None:
+        """See `core.ports.Executor`."""
+        messages = [order for command in commands if (order := self._order(command)) is not None]
+        if messages:
+            self._opened().send(messages)
+
+    async def close(self) -> None:
+        """Let go; what runs goes on running, watched by the supervisor."""
+        self._sink = None
+        for task in self._node_tasks.values():
+            task.cancel()
+        if self._node_tasks:
+            await asyncio.wait(self._node_tasks.values())
+        if self._link is not None:
+            await self._link.close()
+
+    def output_path(self, pool: PoolId, node: NodeId, job: JobId | None, task: TaskId, which: Literal["stdout", "stderr"]) -> str:
+        """Where the output of the latest run of that task on that node lies."""
+        return f"{self._root}/{layout.task_folder(pool, node, job, task)}/{layout.OUTPUT_NAMES[which]}"
+
+    # commands
+
+    def _order(self, command: Command) -> Message | None:
+        """The message that asks the supervisor for it; None for what is begun here."""
+        match command:
+            case RunTask() | RunPreparation() | RunRelease() | RunStartTask():
+                return self._launch_order(command)
+            case StopExecution():
+                order = {
+                    "op": "stop",
+                    "x": command.execution,
+                    "node": layout.node_folder(command.pool, command.node),
+                    "grace_s": command.grace / SECOND,
+                }
+                self._stops[command.execution] = order
+                return order
+            case BootNode() | RetireNode():
+                before = self._node_tasks.get(command.node)
+                task = asyncio.create_task(self._change_node(command, before), name=f"jobledger node {command.node}")
+                self._node_tasks[command.node] = task
+                task.add_done_callback(self._opened().surface)
+                return None
+        assert_never(command)
+
+    def _launch_order(self, command: RunCommand) -> Message | None:
+        launch = command.launch
+        try:
+            words = layout.arguments(launch.command_line)
+        except ValueError as error:
+            failure = _usererror("CommandLaunchFailed", f"The command line cannot be split into words: {error}")
+            asyncio.get_running_loop().call_soon(self._report, ExecutionNotStarted(execution=launch.execution, failure=failure))
+            return None
+        order = {
+            "op": "launch",
+            "x": launch.execution,
+            "node": layout.node_folder(launch.pool, launch.node),
+            "folder": layout.task_folder(launch.pool, launch.node, launch.job, launch.task),
+            "arguments": words,
+            "environment": layout.environment(str(self._root), command),
+        }
+        self._runs[launch.execution] = order
+        return order
+
+    async def _change_node(self, command: BootNode | RetireNode, before: asyncio.Task[None] | None) -> None:
+        """Boot or retire a node, after what was begun for it before."""
+        if before is not None:
+            await asyncio.wait([before])
+        folder = layout.node_folder(command.pool, command.node)
+        try:
+            report = await (self._boot(command, folder) if isinstance(command, BootNode) else self._retire(command, folder))
+        except OSError as error:
+            report = NodeFaulted(node=command.node, fault="unusable", reason=f"its folder {self._root / folder} cannot be used: {error}")
+        self._report(report)
+
+    async def _boot(self, command: BootNode, folder: str) -> Report:
+        node = self._root / folder
+        this = local_nodes.Boot(ledger=self._ledger, incarnation=command.incarnation, host=self._host)
+        found = local_nodes.read_boot(node)
+        if found != this:
+            if found is not None and await self._is_taken(found.ledger):
+                reason = f"its folder {node} is in use by ledger {found.ledger}: choose another root for this one"
+                return NodeFaulted(node=command.node, fault="unusable", reason=reason)
+            if (refusal := await self._quieten(command.node, folder)) is not None:
+                return refusal
+            await _finish_in_thread(local_nodes.boot, node, this, wipe=command.wipe)
+        return NodeReady(node=command.node, boot_id=this.id, incarnation=command.incarnation)
+
+    async def _retire(self, command: RetireNode, folder: str) -> Report:
+        if (refusal := await self._quieten(command.node, folder)) is not None:
+            return refusal
+        await _finish_in_thread(local_nodes.retire, self._root / folder, wipe=command.wipe)
+        return NodeRetired(node=command.node, incarnation=command.incarnation)
+
+    async def _is_taken(self, ledger: str) -> bool:
+        """Whether another ledger's supervisor goes on looking after nodes here."""
+        deadline = asyncio.get_running_loop().time() + OTHER_LEDGER_WAIT_S
+        while ledger != self._ledger and local_nodes.supervised(self._root, ledger):
+            if asyncio.get_running_loop().time() > deadline:
+                return True
+            await asyncio.sleep(0.05)
+        return False
+
+    async def _quieten(self, node: NodeId, folder: str) -> NodeFaulted | None:
+        """End all that runs on the node; what cannot be ended makes it unusable."""
+        if not (self._root / folder).exists():
+            return None
+        done = self._clears[folder] = asyncio.get_running_loop().create_future()
+        self._opened().send([self._clear_order(folder)])
+        leftover = await done
+        if not leftover:
+            return None
+        return NodeFaulted(node=node, fault="unusable", reason=f"processes {', '.join(map(str, leftover))} of it cannot be killed")
+
+    def _clear_order(self, folder: str) -> Message:
+        return {"op": "clear", "node": folder, "grace_s": self._drain_grace_s}
+
+    # reports
+
+    def _say_again(self) -> None:
+        """The link is new: ask for all that has no outcome yet."""
+        clears = [self._clear_order(folder) for folder in self._clears]
+        self._opened().send([*self._runs.values(), *self._stops.values(), *clears])
+
+    def _received(self, message: Message) -> None:
+        match message["op"]:
+            case "started":
+                self._learn_start(message)
+            case "exited" | "not_started" | "lost":
+                self._runs.pop(message["x"], None)
+                self._stops.pop(message["x"], None)
+                self._report(_end_report(message))
+            case "cleared":
+                if (done := self._clears.pop(message["node"], None)) is not None and not done.done():
+                    done.set_result(message["leftover"])
+            case _:
+                pass  # a greeting was answered where it was awaited
+
+    def _learn_start(self, message: Message) -> None:
+        number = message["x"]
+        if (order := self._runs.get(number)) is not None:
+            # From now on it must only be asked about: that is shorter, and says what is meant.
+            self._runs[number] = {"op": "adopt", "x": number, "node": order["node"]}
+        self._report(ExecutionStarted(execution=ExecutionId(number), pid=message["pid"]))
+
+    def _report(self, report: Report) -> None:
+        if self._sink is not None:
+            self._sink(report)
+
+    def _report_node(self, pool: PoolId, node: NodeId) -> None:
+        found = local_nodes.read_boot(self._root / layout.node_folder(pool, node))
+        if found is None:
+            self._report(NodeFaulted(node=node, fault="unusable", reason=f"its folder {self._root / layout.node_folder(pool, node)} is gone"))
+        elif found.ledger != self._ledger:
+            self._report(NodeFaulted(node=node, fault="unusable", reason=f"its folder was taken over by ledger {found.ledger}"))
+        else:
+            self._report(NodeReady(node=node, boot_id=f"{self._host}/{found.incarnation}"))
+
+    def _opened(self) -> Link:
+        if self._link is None:
+            raise ExecutorError("the local executor is not open")
+        return self._link
+
+
+def _end_report(message: Message) -> Report:
+    execution = ExecutionId(message["x"])
+    match message["op"]:
+        case "exited":
+            return ExecutionExited(
+                execution=execution,
+                exit_code=message["code"],
+                signal=message["signal"],
+                stopped=message["stopped"],
+                wall=Duration(message["wall_us"]),
+                leftover=tuple(message["leftover"]),
+            )
+        case "lost":
+            return ExecutionLost(execution=execution, reason=message["reason"])
+        case _:
+            return ExecutionNotStarted(execution=execution, failure=_launch_failure(message["stage"], message["errno"], message["subject"]))
+
+
+def _launch_failure(stage: str, number: int, subject: str) -> FailureInfo | None:
+    """Why a program could not be launched, in Azure Batch's codes; None where a stop came first (semantics section 3.11)."""
+    why = os.strerror(number)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return _servererror("DiskFull", f"{subject}: {why}")
+    match stage:
+        case supervised.STOPPED_FIRST:
+            return None
+        case spawn.STAGE_PROGRAM:
+            return _usererror("CommandProgramNotFound", f"The specified command program is not found: {subject}")
+        case spawn.STAGE_LAUNCH if number == errno.ENOENT:
+            return _usererror("CommandLaunchFailed", f"{subject} is there, but the interpreter that its first line names is not")
+        case spawn.STAGE_LAUNCH:
+            return _usererror("CommandLaunchFailed", f"{subject} cannot be executed: {why}")
+        case spawn.STAGE_ENCODING:
+            return _usererror("CommandLaunchFailed", f"The command line or environment of {subject!r} holds characters that no program can be given")
+        case spawn.STAGE_FORK:
+            return _servererror("CommandLaunchFailed", f"The node cannot make another process: {why}")
+        case spawn.STAGE_OUTPUT:
+            return _servererror("ResourceFileCreateFailed", f"stdout.txt and stderr.txt cannot be created in {subject}: {why}")
+        case _:
+            return _servererror("ResourceDirectoryCreateFailed", f"The folder {subject} cannot be made ready: {why}")
+
+
+def _usererror(code: str, message: str) -> FailureInfo:
+    return FailureInfo(category="usererror", code=code, message=message)
+
+
+def _servererror(code: str, message: str) -> FailureInfo:
+    return FailureInfo(category="servererror", code=code, message=message)
+
+
+async def _finish_in_thread(work: Callable[..., None], *arguments: object, **options: object) -> None:
+    """Run `work` in a thread, and wait for its end even where this task is cancelled: half a wipe must not go on unseen."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **options))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise

@@ -1,0 +1,422 @@
+"""The executions that one supervisor looks after: launched once, watched, ended as a whole, recorded, reported.
+
+1. A claim comes before the launch; a claimed execution is never launched again, only answered for.
+2. An end is reported when nothing of the execution lives any more; what cannot be killed within a bound is named instead.
+3. Nothing here waits: every wait is a deadline that `tick` looks at.
+4. Paths are relative to the root, which is the working directory.
+"""
+
+# pathlib would make the supervisor's heap larger, and so each fork dearer.
+# ruff: noqa: PTH103, PTH120
+
+import os
+import signal
+import time
+from selectors import EVENT_READ
+
+from . import family, processes, records, spawn
+from .family import MARK, Execution, Family
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from selectors import BaseSelector
+    from typing import Any
+
+    from .processes import Row
+    from .records import Facts
+
+NODE_MARK = b"AZ_BATCH_NODE_ROOT_DIR"
+
+KILL_BOUND_S = 10.0
+"""How long SIGKILL is repeated before what is left is called unkillable (a process in a hung system call)."""
+TICK_MIN_S, TICK_MAX_S = 0.005, 0.1
+"""How often a group that is being ended is looked at: often at first, since most end at once."""
+WATCH_S = 0.1
+"""How often an adopted process is looked at: it is not our child, so nothing announces its end."""
+RETRY_S = 5.0
+"""How often a record that could not be written (disk full) is tried again."""
+
+STOPPED_FIRST = "stopped"
+"""The `stage` of an execution that was stopped before it was launched."""
+STOPPED = {"stage": STOPPED_FIRST, "errno": 0, "subject": ""}
+
+
+class Table:
+    """All executions of one ledger below one root."""
+
+    def __init__(self, root: str, ledger: str, boot: str, selector: "BaseSelector", send: "Callable[[dict[str, Any]], None]") -> None:
+        self.environment: dict[bytes, bytes] = {}
+        """What every program gets, under its own settings."""
+        self.drain_grace_s = 5.0
+        """Between TERM and KILL for what a program leaves behind when it ends by itself."""
+        self.attached = False
+        """An engine listens; while none does, ends are synced to disk."""
+        self._root = root
+        self._ledger = ledger
+        self._boot = boot
+        self._selector = selector
+        """Keys carry what to call."""
+        self._send = send
+        self._family = Family()
+        self._all: dict[int, Execution] = {}
+        self._busy: dict[int, Execution] = {}
+        self._clearing: dict[str, set[int]] = {}
+        self._unwritten: dict[str, bytes] = {}
+        self._retry_at = 0.0
+
+    @property
+    def empty(self) -> bool:
+        """Nothing lives, and all is on record."""
+        return not self._all and not self._unwritten
+
+    # orders
+
+    def launch(self, order: "dict[str, Any]") -> None:
+        """Launch the execution, or answer with what is known of it where it was claimed before."""
+        number, node = order["x"], order["node"]
+        try:
+            record = records.claim(self._path(number, node))
+        except FileExistsError:
+            self.adopt(order)
+            return
+        except OSError as error:
+            self._send({"op": "not_started", "x": number, "stage": spawn.STAGE_CLAIM, "errno": error.errno, "subject": node})
+            return
+        execution = Execution(number, node, self._mark(number))
+        execution.folder, execution.program = order["folder"], order["arguments"][0]
+        try:
+            self._spawn(execution, record, order)
+        finally:
+            os.close(record)
+
+    def adopt(self, order: "dict[str, Any]") -> None:
+        """Answer with what is known of the execution, and watch it where it lives; never launch it."""
+        number, node = order["x"], order["node"]
+        if (execution := self._all.get(number)) is not None:
+            self._tell_started(execution)
+            return
+        path = self._path(number, node)
+        facts = records.read(path, self._unwritten.get(path, b""))
+        if facts is None:
+            # Never launched, or the record is gone: either way it must not be launched by a late order.
+            self._forbid(number, node, b"")
+            self._adopt_marked(number, node, "there is no record of its launch")
+        elif facts.lost is not None:
+            self._send({"op": "lost", "x": number, "reason": facts.lost})
+        elif facts.not_started is not None:
+            self._send({"op": "not_started", "x": number, **facts.not_started})
+        elif facts.exited is not None and (facts.drained is not None or facts.boot != self._boot):
+            self._send({"op": "exited", "x": number, **facts.exited, "leftover": facts.drained or []})
+        elif facts.boot is not None and facts.boot != self._boot:
+            self._lose(number, node, "the host was rebooted while it ran")
+        elif facts.pid is None:
+            self._adopt_marked(number, node, "its supervisor died as it was launched")
+        else:
+            self._watch(self._foreign(number, node, facts))
+
+    def stop(self, order: "dict[str, Any]") -> None:
+        """End the whole execution, or forbid its launch where it was never claimed."""
+        number, node = order["x"], order["node"]
+        if number not in self._all:
+            if self._forbid(number, node, records.line(not_started=STOPPED)):
+                self._send({"op": "not_started", "x": number, **STOPPED})
+                return
+            self.adopt(order)
+        if (execution := self._all.get(number)) is not None:
+            self._stop(execution, order["grace_s"])
+
+    def clear(self, order: "dict[str, Any]") -> None:
+        """Stop all that runs on the node, then answer `cleared`."""
+        node = order["node"]
+        self._clearing.setdefault(node, set())
+        self._adopt_strangers(node)
+        for execution in list(self._all.values()):
+            if execution.node == node:
+                self._stop(execution, order["grace_s"])
+        self._answer_clear(node)
+
+    # what happens
+
+    def read_pipe(self, execution: Execution) -> None:
+        """Take in that the program runs, or why it does not."""
+        if execution.pipe is None:
+            return
+        try:
+            text = os.read(execution.pipe, spawn.REPORT_BYTES_MAX)
+        except BlockingIOError:
+            return
+        self._selector.unregister(execution.pipe)
+        os.close(execution.pipe)
+        execution.pipe = None
+        if text:
+            stage, number = spawn.parse_report(text)
+            self._not_started(execution, stage, number)
+        else:
+            self._tell_started(execution)
+
+    def reap(self) -> None:
+        """Take in every child that has ended."""
+        ended = []
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            self._family.forget(pid)
+            if (execution := self._family.leaders.pop(pid, None)) is not None:
+                ended.append((execution, status))
+        # One look for orphans serves all that have ended by now.
+        orphans = self._family.orphans() if ended else []
+        for execution, status in ended:
+            self.read_pipe(execution)
+            if execution.id in self._all:
+                self._leader_ended(execution, status, orphans)
+
+    def next_tick(self) -> float | None:
+        """When `tick` is due next, by the monotonic clock."""
+        times = [execution.tick_at for execution in self._busy.values()]
+        if self._unwritten:
+            times.append(self._retry_at)
+        return min(times, default=None)
+
+    def tick(self, now: float) -> None:
+        """Bring on every watch and every end that is due."""
+        table: dict[int, Row] | None = None
+        for execution in [one for one in self._busy.values() if one.tick_at <= now]:
+            if execution.kill_at is None and execution.pid is not None and processes.lives(execution.pid, execution.start):
+                execution.tick_at = now + WATCH_S
+                continue
+            table = processes.snapshot() if table is None else table
+            if execution.kill_at is None and not self._find_leader(execution, table, now):
+                execution.ended = True
+                self._end(execution, self.drain_grace_s)
+            if execution.kill_at is not None:
+                self._press(execution, execution.kill_at, now, table)
+        if self._unwritten and now >= self._retry_at:
+            self._write_again(now)
+
+    # launching
+
+    def _spawn(self, execution: Execution, record: int, order: "dict[str, Any]") -> None:
+        try:
+            arguments = [_encode(word) for word in order["arguments"]]
+            own = {_encode(name): _encode(value) for name, value in order["environment"].items()}
+        except UnicodeEncodeError:
+            self._not_started(execution, spawn.STAGE_ENCODING, 0)
+            return
+        execution.began = time.monotonic()
+        try:
+            pid, pipe = spawn.spawn(order["folder"], arguments, {**self.environment, **own, MARK: execution.mark})
+        except OSError as error:
+            self._not_started(execution, spawn.STAGE_FORK, error.errno or 0)
+            return
+        execution.pid, execution.pipe, execution.start = pid, pipe, processes.start_of_child(pid)
+        self._all[execution.id] = self._family.leaders[pid] = execution
+        self._selector.register(pipe, EVENT_READ, lambda: self.read_pipe(execution))
+        lines = records.line(claimed=execution.mark.decode(), folder=order["folder"], boot=self._boot)
+        lines += records.line(started=pid, start=execution.start, boot=self._boot)
+        try:
+            records.write(record, lines)
+        except OSError:
+            self._unwritten[self._path(execution.id, execution.node)] = b"\n" + lines
+
+    def _tell_started(self, execution: Execution) -> None:
+        if execution.pipe is None:
+            self._send({"op": "started", "x": execution.id, "pid": execution.pid})
+
+    def _not_started(self, execution: Execution, stage: str, number: int) -> None:
+        subject = execution.program if stage in spawn.STAGES_OF_PROGRAM else execution.folder
+        fact = {"stage": stage, "errno": number, "subject": subject}
+        self._append(execution, records.line(not_started=fact))
+        self._send({"op": "not_started", "x": execution.id, **fact})
+        self._drop(execution, [])
+
+    # ending
+
+    def _stop(self, execution: Execution, grace_s: float) -> None:
+        execution.stopping = True
+        self._end(execution, grace_s)
+
+    def _end(self, execution: Execution, grace_s: float) -> None:
+        """Begin to end all of the execution; the next tick sends the first signals."""
+        now = time.monotonic()
+        if execution.kill_at is None:
+            execution.kill_at = now + grace_s
+            execution.pause_s = TICK_MIN_S
+        execution.kill_at = min(execution.kill_at, now + grace_s)
+        execution.give_up_at = execution.kill_at + KILL_BOUND_S
+        execution.tick_at = now
+        self._busy[execution.id] = execution
+
+    def _leader_ended(self, execution: Execution, status: int, orphans: list[int]) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        execution.ended = True
+        execution.exit = {
+            "code": code if code >= 0 else 128 - code,
+            "signal": -code if code < 0 else None,
+            "stopped": execution.stop_reached,
+            "wall_us": int((time.monotonic() - execution.began) * 1_000_000),
+        }
+        execution.group_held = family.group_lives(execution.pid or 0)
+        candidates = [execution, *self._all.values()]
+        orphaned = any(self._family.owner(pid, candidates) is execution for pid in orphans)
+        lines = records.line(exited=None, **execution.exit)
+        if execution.group_held or orphaned or execution.known:
+            self._append(execution, lines)
+            self._end(execution, self.drain_grace_s)
+        else:
+            self._append(execution, lines + records.line(drained=[]))
+            self._report_end(execution, [])
+
+    def _press(self, execution: Execution, kill_at: float, now: float, table: "dict[int, Row]") -> None:
+        """Look at what lives of the execution, signal it as is due, and finish when nothing is left."""
+        members = self._family.members(execution, table, self._all.values())
+        if (not members and (execution.ended or execution.foreign)) or now >= execution.give_up_at:
+            self._finish(execution, sorted(row.pid for row in members))
+            return
+        killing = now >= kill_at
+        if killing or (not execution.termed and execution.pipe is None):
+            if execution.stopping and any(row.pid == execution.pid for row in members):
+                execution.stop_reached = True
+            if killing:
+                family.kill(execution, members)
+            else:
+                family.terminate(execution, members)
+                execution.termed = True
+        execution.pause_s = TICK_MIN_S if killing else min(execution.pause_s * 1.5, TICK_MAX_S)
+        execution.tick_at = now + execution.pause_s if killing else min(now + execution.pause_s, kill_at)
+
+    def _finish(self, execution: Execution, leftover: list[int]) -> None:
+        """Nothing is left to be done about the execution: put its end on record and report it."""
+        if execution.exit is None and not execution.foreign:
+            wall_us = int((time.monotonic() - execution.began) * 1_000_000)
+            execution.exit = {"code": 128 + signal.SIGKILL, "signal": int(signal.SIGKILL), "stopped": execution.stopping, "wall_us": wall_us}
+            self._append(execution, records.line(exited=None, **execution.exit))
+        if execution.exit is not None:
+            self._append(execution, records.line(drained=leftover))
+            self._report_end(execution, leftover)
+            return
+        reason = "the supervisor died while it ran, and so its exit code is not known"
+        if leftover:
+            reason += f"; processes {', '.join(map(str, leftover))} cannot be killed"
+        self._lose(execution.id, execution.node, reason)
+        self._drop(execution, leftover)
+
+    def _report_end(self, execution: Execution, leftover: list[int]) -> None:
+        self._send({"op": "exited", "x": execution.id, **(execution.exit or {}), "leftover": leftover})
+        self._drop(execution, leftover)
+
+    def _drop(self, execution: Execution, leftover: list[int]) -> None:
+        self._all.pop(execution.id, None)
+        self._busy.pop(execution.id, None)
+        if execution.pid is not None and self._family.leaders.get(execution.pid) is execution:
+            del self._family.leaders[execution.pid]
+        if execution.node in self._clearing:
+            self._clearing[execution.node].update(leftover)
+            self._answer_clear(execution.node)
+
+    def _answer_clear(self, node: str) -> None:
+        if not any(execution.node == node for execution in self._all.values()):
+            self._send({"op": "cleared", "node": node, "leftover": sorted(self._clearing.pop(node))})
+
+    # adopting
+
+    def _foreign(self, number: int, node: str, facts: "Facts | None") -> Execution:
+        execution = Execution(number, node, self._mark(number))
+        execution.foreign = True
+        if facts is not None:
+            execution.pid, execution.start, execution.exit = facts.pid, facts.start, facts.exited
+        return execution
+
+    def _watch(self, execution: Execution) -> None:
+        self._all[execution.id] = self._busy[execution.id] = execution
+        if execution.exit is not None:
+            execution.ended = True
+            self._end(execution, self.drain_grace_s)
+        elif execution.pid is not None and processes.lives(execution.pid, execution.start):
+            self._tell_started(execution)
+
+    def _adopt_marked(self, number: int, node: str, reason: str) -> None:
+        """Watch an execution of unknown pid if anything carries its mark; else it is lost."""
+        execution = self._foreign(number, node, None)
+        if any(processes.marked(MARK, execution.mark, processes.snapshot())):
+            self._watch(execution)
+        else:
+            self._lose(number, node, reason)
+
+    def _find_leader(self, execution: Execution, table: "dict[int, Row]", now: float) -> bool:
+        """Whether an execution of unknown pid lives still; its leader is the marked process that leads a session."""
+        if execution.pid is not None:
+            return False
+        members = self._family.members(execution, table, ())
+        for row in members:
+            if row.pid == row.session:
+                execution.pid, execution.start = row.pid, row.start
+                self._append(execution, records.line(started=row.pid, start=row.start, boot=self._boot))
+                self._tell_started(execution)
+        execution.tick_at = now + WATCH_S
+        return bool(members)
+
+    def _adopt_strangers(self, node: str) -> None:
+        """Take in what runs on the node and was never asked about: executions of a supervisor that died."""
+        if not processes.LINUX:
+            return
+        here = f"{self._root}/{node}".encode(errors="surrogateescape")
+        for row in processes.marked(NODE_MARK, here, processes.snapshot()):
+            ledger, _, number = processes.environment_of(row.pid).get(MARK, b"").decode(errors="replace").partition(".")
+            if ledger == self._ledger and number.isdigit() and int(number) not in self._all:
+                self._watch(self._foreign(int(number), node, None))
+
+    # records
+
+    def _path(self, number: int, node: str) -> str:
+        return f"{node}/{records.FOLDER}/{self._ledger}.{number}"
+
+    def _mark(self, number: int) -> bytes:
+        return f"{self._ledger}.{number}".encode()
+
+    def _forbid(self, number: int, node: str, lines: bytes) -> bool:
+        """Claim the execution so that it never starts; False where it was claimed before."""
+        path = self._path(number, node)
+        try:
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            record = records.claim(path)
+        except FileExistsError:
+            return False
+        try:
+            records.write(record, records.line(claimed=f"{self._ledger}.{number}", boot=self._boot) + lines)
+        finally:
+            os.close(record)
+        return True
+
+    def _lose(self, number: int, node: str, reason: str) -> None:
+        self._append_to(self._path(number, node), records.line(lost=reason))
+        self._send({"op": "lost", "x": number, "reason": reason})
+
+    def _append(self, execution: Execution, lines: bytes) -> None:
+        self._append_to(self._path(execution.id, execution.node), lines)
+
+    def _append_to(self, path: str, lines: bytes) -> None:
+        if path in self._unwritten:
+            self._unwritten[path] += lines
+            return
+        try:
+            records.append(path, lines, sync=not self.attached)
+        except FileNotFoundError:
+            return  # the node was wiped, and the record with it
+        except OSError:
+            # A full disk.  The engine hears of the end all the same; for the next one it is kept until there is room.
+            self._unwritten[path] = b"\n" + lines
+
+    def _write_again(self, now: float) -> None:
+        self._retry_at = now + RETRY_S
+        for path, lines in list(self._unwritten.items()):
+            del self._unwritten[path]
+            self._append_to(path, lines)
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
