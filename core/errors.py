@@ -63,14 +63,17 @@ class LedgerTooNew(JobledgerError):
 class ImpossibleEvent(JobledgerError):
     """A bug of ours: an event that no row of its machine's table allows.
 
-    `entity` names the thing, `story` its last events where the raiser knows them.
+    `entity` names the thing and `stream` where its events are read; whoever has the ledger adds its last events with `tell`.
     """
 
-    def __init__(self, message: str, entity: str = "", story: Sequence[str] = ()) -> None:
-        lines = "".join(f"\n    {line}" for line in story)
-        super().__init__(f"{message}{lines and f'{chr(10)}  last events:{lines}'}")
+    def __init__(self, message: str, entity: str = "") -> None:
+        super().__init__(message)
         self.entity = entity
-        self.story = tuple(story)
+        self.stream = ""
+
+    def tell(self, story: Sequence[str]) -> None:
+        """Add the last events of the entity to what is printed."""
+        self.add_note("last events: " + "; ".join(story))
 
 
 class RulesDoNotSettle(JobledgerError):

@@ -9,13 +9,18 @@ from typing import Any, Final
 
 from . import events as e
 from . import execution, job, node, pool, preparation, release, start_task, task
+from .errors import ImpossibleEvent
 from .ids import Micros
 from .world import World
 
 
 def evolve(world: World, event: e.Event, at: Micros) -> None:
     """Make `event`, recorded at `at`, part of the world.  Raises `ImpossibleEvent` for a move that no table has."""
-    _FOLD[type(event)](world, event, at)
+    try:
+        _FOLD[type(event)](world, event, at)
+    except ImpossibleEvent as error:
+        error.stream = e.stream_of(event)
+        raise
 
 
 def _engine_started(world: World, event: e.EngineStarted, _at: Micros) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from attrs import frozen
 
 from .commands import Command, RunCommand
+from .errors import ExecutorError
 from .events import Event
 from .ids import Duration, JobId, Micros, NodeId, PoolId, TaskId
 from .reports import Report
@@ -170,6 +171,10 @@ class Executor(Protocol):
 
     def submit(self, commands: Sequence[Command]) -> None:
         """Begin to make `commands` true.  Returns at once; a command given before is answered with what is known of it."""
+        ...
+
+    async def failed(self) -> ExecutorError:
+        """Comes back, with the reason, when the executor can do no more; the engine then stops."""
         ...
 
     async def close(self) -> None:

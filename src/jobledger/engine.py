@@ -1,0 +1,448 @@
+"""The engine: a thin loop around the pure core.
+
+A turn takes what has arrived, decides it, appends the events in one durable batch, and only then hands the commands that
+became owed to the executors and answers whoever asked.  Reading order: `Engine.open`, `_drive`, `_turn`.
+
+1. Nothing is launched, and nobody is told, before the events that say so are durable.
+2. The engine holds the ledger's lease.  When an append says that it lost it, or fails in any other way, the engine stops:
+   its world is ahead of the ledger and worth nothing any more, and a restart finds the truth.
+3. Recovery is the normal start: replay, give the executors what they are believed to run, and issue every owed command again.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from . import __version__
+from .core import owed
+from .core import requests as q
+from .core.advance import Decided, settle
+from .core.commands import BootNode, Command, RetireNode, RunCommand, StopExecution
+from .core.deadlines import next_deadline
+from .core.decide import ClockAdvanced
+from .core.errors import ExecutorError, JobledgerError, LedgerBusy, RequestRefused
+from .core.events import EngineStarted, EngineStopped
+from .core.execution import run_command
+from .core.ids import SECOND, Duration, JobId, Micros, NodeId, PoolId, TaskId
+from .core.ports import EventStore, Executor, Head, InboxRequest, Lease, RecordedEvent
+from .core.reports import Report
+from .core.specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
+from .core.world import World
+from .eventstore import Durability, decode_request, open_store
+from .owner import certainly_dead, own_name
+from .plugins import executor_names, make_executor
+from .recorder import Arrival, Recorder, of_report, subject_of
+from .replay import replay
+from .subscribe import subscribe
+
+DEFAULT_LEDGER: Final = Path(".jobledger/ledger.db")
+DEFAULT_ROOT: Final = Path(".jobledger/nodes")
+
+LEASE_TTL: Final = Duration(15 * SECOND)
+"""How long a lease lasts without being renewed: what another machine waits before it takes over."""
+
+TURN_ARRIVALS_MAX: Final = 1_024
+"""Stimuli decided in one batch: enough to share one sync among them, few enough to keep answers prompt."""
+
+WAITING_REQUESTS_MAX: Final = 10_000
+"""Requests of the embedding program that may wait for a turn; one more is refused with `ServerBusy`."""
+
+INBOX_POLL_S: Final = 0.05
+"""How often the ledger's inbox is looked at for other processes' requests."""
+
+Clock = Callable[[], int]
+
+
+def wall_clock() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1_000
+
+
+class Engine:
+    """Drives one ledger.  Use as `async with await Engine.open(...) as engine`; every method belongs to the loop it was opened in."""
+
+    def __init__(
+        self, store: EventStore, world: World, lease: Lease, last: Micros, root: Path, executors: Mapping[str, Executor], clock: Clock
+    ) -> None:
+        """Use `open`."""
+        self._store = store
+        self._world = world
+        self._lease = lease
+        self._clock = clock
+        self._now = last
+        self._root = root
+        self._ready_made: Final = dict(executors)
+        self._executors: dict[str, Executor] = {}
+        self._watchers: list[asyncio.Task[None]] = []
+        self._recorder = Recorder(store, world, lease, store.head())
+        self._arrivals: deque[Arrival] = deque()
+        self._wake = asyncio.Event()
+        self._turned = asyncio.Event()
+        self._inbox_at = 0.0
+        self._letters: set[str] = set()
+        self._asked: set[asyncio.Future[int]] = set()
+        self._driver: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+        self._closing = False
+
+    @classmethod
+    async def open(
+        cls,
+        ledger: str | PathLike[str] | EventStore = DEFAULT_LEDGER,
+        *,
+        root: str | PathLike[str] = DEFAULT_ROOT,
+        executors: Mapping[str, Executor] | None = None,
+        durability: Durability = "full",
+        clock: Clock = wall_clock,
+    ) -> Self:
+        """Take the ledger, rebuild the world, adopt what runs, and begin to drive.
+
+        `ledger` is a path (made if missing), `memory:`, or an open store, which the engine then closes.  `root` is the folder for the
+        nodes' files.  `executors` are used before those that entry points name.
+
+        Raises `LedgerBusy` (another engine drives it), `LedgerCorrupt`, `LedgerTooNew`, `StoreError`, `ExecutorError`.
+        """
+        store = open_store(ledger, durability=durability) if isinstance(ledger, str | PathLike) else ledger
+        try:
+            lease = _take_lease(store, Micros(clock()))
+        except BaseException:
+            store.close()
+            raise
+        engine = None
+        try:
+            world, last = replay(store)
+            engine = cls(store, world, lease, last, Path(root), executors or {}, clock)
+            await engine._recover()
+        except BaseException:
+            if engine is not None:
+                await engine._let_go_of_executors()
+            store.release_lease(lease)
+            store.close()
+            raise
+        return engine
+
+    # --- what an embedding program asks for ---------------------------------------------------------------------
+
+    async def request(self, request: q.Request, *, actor: str = "embedder") -> int:
+        """Have a request decided; what comes back is the ledger's position after it, durable.
+
+        Raises `RequestRefused` (nothing was recorded), or the error that stopped the engine.
+        """
+        self._check_open()
+        self._check_executor(request)
+        if len(self._arrivals) >= WAITING_REQUESTS_MAX:
+            raise RequestRefused("ServerBusy", f"{WAITING_REQUESTS_MAX} requests wait already; try again")
+        answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def answer(decided: Head | RequestRefused) -> None:
+            if answered.done():
+                return
+            if isinstance(decided, RequestRefused):
+                answered.set_exception(decided)
+            else:
+                answered.set_result(decided.position)
+
+        identity = f"request:{os.urandom(6).hex()}"
+        self._arrive(Arrival(stimulus=request, causation=identity, correlation=subject_of(request), actor=actor, answer=answer))
+        self._asked.add(answered)
+        answered.add_done_callback(self._asked.discard)
+        return await answered
+
+    async def create_pool(self, spec: PoolSpec, *, actor: str = "embedder") -> int:
+        """Create a pool; the same specification twice is the same pool."""
+        return await self.request(q.CreatePool(spec=spec), actor=actor)
+
+    async def delete_pool(self, pool: PoolId, *, actor: str = "embedder") -> int:
+        """Delete a pool; its tasks are requeued and its nodes go."""
+        return await self.request(q.DeletePool(pool=pool), actor=actor)
+
+    async def submit(self, spec: JobSpec, tasks: Sequence[TaskSpec] = (), *, actor: str = "embedder") -> int:
+        """Create a job with its first tasks; the same specification twice is the same job."""
+        return await self.request(q.SubmitJob(spec=spec, tasks=tuple(tasks)), actor=actor)
+
+    async def add_tasks(self, job: JobId, tasks: Sequence[TaskSpec], *, actor: str = "embedder") -> int:
+        """Add tasks to a job, all or none."""
+        return await self.request(q.AddTasks(job=job, tasks=tuple(tasks)), actor=actor)
+
+    async def terminate(self, job: JobId, reason: str = "UserTerminate", *, actor: str = "embedder") -> int:
+        """End a job: its tasks end, its release runs, then it is completed."""
+        return await self.request(q.TerminateJob(job=job, reason=reason), actor=actor)
+
+    async def delete(self, job: JobId, *, actor: str = "embedder") -> int:
+        """End a job if it has not ended, and then forget it."""
+        return await self.request(q.DeleteJob(job=job), actor=actor)
+
+    async def disable(self, job: JobId, tasks: DisableTasks, *, actor: str = "embedder") -> int:
+        """Place no more tasks of a job, and requeue, terminate or wait for those that run."""
+        return await self.request(q.DisableJob(job=job, disable_tasks=tasks), actor=actor)
+
+    async def enable(self, job: JobId, *, actor: str = "embedder") -> int:
+        """Let a disabled job go on."""
+        return await self.request(q.EnableJob(job=job), actor=actor)
+
+    async def terminate_task(self, job: JobId, task: TaskId, *, actor: str = "embedder") -> int:
+        """End one task as failed."""
+        return await self.request(q.TerminateTask(job=job, task=task), actor=actor)
+
+    async def until(self, condition: Callable[[World], bool], *, timeout_s: float | None = None) -> None:
+        """Come back as soon as the world fulfils `condition`.  Raises `TimeoutError`, or the error that stopped the engine."""
+        async with asyncio.timeout(timeout_s):
+            while not condition(self._world):
+                self._check_open()
+                await self._turned.wait()
+
+    async def wait(self, job: JobId, *, timeout_s: float | None = None) -> None:
+        """Come back when the job is completed or gone.  Raises `TimeoutError`, or the error that stopped the engine."""
+        await self.until(lambda world: job not in world.jobs or world.jobs[job].state == "completed", timeout_s=timeout_s)
+
+    def subscribe(self, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
+        """Every event after a position, and then those to come."""
+        return subscribe(self._store, after=after)
+
+    @property
+    def world(self) -> World:
+        """The world as the ledger has it; to be read and never changed, and not across an `await`."""
+        return self._world
+
+    @property
+    def store(self) -> EventStore:
+        """The ledger, to read."""
+        return self._store
+
+    @property
+    def position(self) -> int:
+        """The ledger's last position."""
+        return self._recorder.head.position
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs, nothing is owed and nothing has arrived: without a new request nothing more would happen."""
+        return not (self._arrivals or self._world.executions or self._world.owed.now or self._letters)
+
+    def executor_of(self, pool: PoolId) -> Executor:
+        """The executor that runs a pool.  Raises KeyError for an unknown pool."""
+        return self._executors[self._world.pools[pool].spec.executor]
+
+    async def close(self) -> None:
+        """Record the stop and let go of the ledger.  What runs on nodes goes on, and the next engine adopts it.
+
+        Raises the error that stopped the engine, if one did.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        self._wake.set()
+        if self._driver is not None:
+            await asyncio.wait([self._driver])
+        self._turn_away(ExecutorError("the engine was closed"))
+        await self._let_go_of_executors()
+        try:
+            if self._failure is None:
+                self._recorder.note(EngineStopped(epoch=self._lease.epoch), self._time())
+                self._recorder.commit()
+                self._store.release_lease(self._lease)
+        finally:
+            self._store.close()
+        if self._failure is not None:
+            raise self._failure
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            await self.close()
+        except JobledgerError as failure:
+            if failure is not error:
+                raise
+
+    # --- the loop -----------------------------------------------------------------------------------------------
+
+    async def _recover(self) -> None:
+        """Record the start, wake the executors and issue what is owed."""
+        now = self._time()
+        self._recorder.note(EngineStarted(version=__version__, host=socket.gethostname(), pid=os.getpid(), epoch=self._lease.epoch), now)
+        left: list[Decided] = []
+        settle(self._world, now, left)
+        self._recorder.decided(left, Arrival(stimulus=ClockAdvanced(), causation="engine", correlation="engine"), now)
+        self._recorder.commit()
+        for name in {pool.spec.executor for pool in self._world.pools.values()}:
+            await self._open_executor(name)
+        self._adopt()
+        owed.reissue(self._world)
+        self._dispatch()
+        self._driver = asyncio.create_task(self._drive(), name="jobledger engine")
+
+    def _adopt(self) -> None:
+        """Tell each executor what it is believed to run and which nodes are believed to be up."""
+        for name, executor in self._executors.items():
+            mine = {pool.id for pool in self._world.pools.values() if pool.spec.executor == name}
+            running: list[RunCommand] = [
+                run_command(self._world, execution) for execution in owed.running(self._world) if self._world.nodes[execution.node].pool in mine
+            ]
+            nodes: dict[NodeId, PoolId] = {
+                node.id: node.pool for node in self._world.nodes.values() if node.pool in mine and node.booted_at is not None and node.owes is None
+            }
+            executor.recover(running, nodes)
+
+    async def _drive(self) -> None:
+        """Turn after turn, until closed or failed."""
+        try:
+            while not self._closing:
+                self._wake.clear()
+                self._read_inbox()
+                await self._open_new_executors()
+                self._turn()
+                if not self._arrivals:
+                    await self._sleep()
+                else:
+                    await asyncio.sleep(0)  # Let connections deliver what has come meanwhile: it shares the next commit.
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it stops the engine, and whoever waits is told
+            self._fail(error)
+
+    def _turn(self) -> None:
+        """Decide what has arrived, make it durable, then act on it."""
+        now = self._time()
+        for _ in range(min(len(self._arrivals), TURN_ARRIVALS_MAX)):
+            self._recorder.take(self._arrivals.popleft(), now)
+        deadline = next_deadline(self._world)
+        if deadline is not None and deadline <= now:
+            self._recorder.take(Arrival(stimulus=ClockAdvanced(), causation="clock", correlation="engine"), now)
+        if now >= self._lease.expires_at - LEASE_TTL * 2 // 3:
+            self._lease = self._recorder.lease = self._store.renew_lease(self._lease, now=Micros(self._clock()), ttl=LEASE_TTL)
+        if self._recorder.pending:
+            self._recorder.commit()
+            self._letters.clear()
+            self._dispatch()
+            turned, self._turned = self._turned, asyncio.Event()
+            turned.set()
+
+    def _dispatch(self) -> None:
+        """Hand every command that became owed to its executor."""
+        by_executor: dict[str, list[Command]] = {}
+        for command in owed.take_fresh(self._world):
+            match command:
+                case StopExecution() | BootNode() | RetireNode():
+                    pool = command.pool
+                case _:
+                    pool = command.launch.pool
+            by_executor.setdefault(self._world.pools[pool].spec.executor, []).append(command)
+        for name, commands in by_executor.items():
+            if (executor := self._executors.get(name)) is not None:
+                executor.submit(commands)
+
+    async def _sleep(self) -> None:
+        """Until something arrives, the next deadline, the lease's renewal or the next look at the inbox."""
+        now = self._time()
+        wake_at = min(self._lease.expires_at - LEASE_TTL * 2 // 3, next_deadline(self._world) or self._lease.expires_at)
+        try:
+            async with asyncio.timeout(min(INBOX_POLL_S, max(0.0, (wake_at - now) / SECOND))):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _read_inbox(self) -> None:
+        """Take other processes' requests from the ledger, now and then."""
+        if (now := time.monotonic()) < self._inbox_at:
+            return
+        self._inbox_at = now + INBOX_POLL_S
+        for letter in self._store.pending_requests():
+            if letter.id not in self._letters:
+                self._letters.add(letter.id)
+                self._open_letter(letter)
+
+    def _open_letter(self, letter: InboxRequest) -> None:
+        try:
+            request = decode_request(letter.kind, letter.data)
+            self._check_executor(request)
+        except (JobledgerError, ValueError) as error:
+            code = error.code if isinstance(error, RequestRefused) else "InvalidInput"
+            self._recorder.refuse(letter, RequestRefused(code, str(error)), self._time())
+            return
+        self._arrive(Arrival(stimulus=request, causation=f"request:{letter.id}", correlation=subject_of(request), actor=letter.actor, letter=letter))
+
+    # --- executors ----------------------------------------------------------------------------------------------
+
+    async def _open_new_executors(self) -> None:
+        """Open executors of pools that are about to be created, so that their commands find them."""
+        for arrival in list(self._arrivals):
+            if isinstance(arrival.stimulus, q.CreatePool) and arrival.stimulus.spec.executor not in self._executors:
+                await self._open_executor(arrival.stimulus.spec.executor)
+
+    async def _open_executor(self, name: str) -> None:
+        executor = self._ready_made.get(name) or make_executor(name, self._root)
+        await executor.open(self._report, ledger_id=self._store.ledger_id)
+        self._executors[name] = executor
+        self._watchers.append(asyncio.create_task(self._watch(executor), name=f"jobledger executor {name}"))
+
+    async def _watch(self, executor: Executor) -> None:
+        self._fail(await executor.failed())
+
+    async def _let_go_of_executors(self) -> None:
+        for watcher in self._watchers:
+            watcher.cancel()
+        for executor in self._executors.values():
+            await executor.close()
+
+    def _check_executor(self, request: q.Request) -> None:
+        if isinstance(request, q.CreatePool) and (name := request.spec.executor) not in self._ready_made and name not in executor_names():
+            known = ", ".join(sorted({*self._ready_made, *executor_names()}))
+            raise RequestRefused("InvalidPropertyValue", f"pool.executor: there is no executor '{name}'; there are: {known}")
+
+    def _report(self, report: Report) -> None:
+        if not self._closing:
+            self._arrive(of_report(report, self._world))
+
+    # --- small things -------------------------------------------------------------------------------------------
+
+    def _arrive(self, arrival: Arrival) -> None:
+        self._arrivals.append(arrival)
+        self._wake.set()
+
+    def _time(self) -> Micros:
+        """Now, and never earlier than what the ledger has: a clock that steps back stands still."""
+        self._now = max(self._now, Micros(self._clock()))
+        return self._now
+
+    def _fail(self, error: BaseException) -> None:
+        """Stop for good; whoever waits is told why."""
+        if self._failure is None:
+            self._failure = error
+        if self._driver is not None and self._driver is not asyncio.current_task():
+            self._driver.cancel()
+        self._turn_away(self._failure)
+
+    def _turn_away(self, error: BaseException) -> None:
+        """Tell whoever still waits that nothing more will be decided."""
+        for answered in list(self._asked):
+            if not answered.done():
+                answered.set_exception(error)
+        self._turned.set()
+
+    def _check_open(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._closing:
+            raise ExecutorError("the engine is closed")
+
+
+def _take_lease(store: EventStore, now: Micros) -> Lease:
+    """The ledger's lease, at once where its owner is known to be dead.  Raises `LedgerBusy`."""
+    owner = own_name()
+    try:
+        return store.acquire_lease(owner, now=now, ttl=LEASE_TTL)
+    except LedgerBusy:
+        current = store.current_lease()
+        if current is None or not certainly_dead(current):
+            raise
+        store.release_lease(current)
+        return store.acquire_lease(owner, now=now, ttl=LEASE_TTL)
