@@ -12,7 +12,7 @@ class JobledgerError(Exception):
     """The one root: everything this package raises on purpose derives from it."""
 
 
-class RequestRefused(JobledgerError):  # noqa: N818 - a refusal is an answer, named so wherever it is shown
+class RequestRefused(JobledgerError):
     """A request cannot be granted in this state; nothing was recorded.
 
     `code` is Azure Batch's machine-readable code (`JobNotFound`, `TaskCompleted`, ...); the text names id, state and wish.
