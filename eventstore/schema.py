@@ -58,6 +58,14 @@ def _views(db: Database) -> None:
     _run(db, "0002-views.sql")
 
 
+def is_there(path: Path) -> bool:
+    """Whether something is at `path`.  Raises `StoreError` where that cannot be told."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StoreError(f"the ledger {path} cannot be opened: {error}") from error
+
+
 def create(path: Path) -> None:
     """Make an empty ledger at `path`, and the folders above it.  Where one appears meanwhile, that one stays.
 
@@ -84,7 +92,12 @@ def create(path: Path) -> None:
 
 
 def connect(path: Path, mode: Literal["rw", "ro", "immutable"]) -> Database:
-    """A connection in autocommit mode that waits up to `BUSY_S` for other writers; it never makes a file.  Raises `sqlite3.Error`."""
+    """A connection in autocommit mode that waits up to `BUSY_S` for other writers; it never makes a file.
+
+    Raises `sqlite3.Error`, and `StoreError` for a SQLite that is too old.
+    """
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: jobledger needs {'.'.join(map(str, _OLDEST_SQLITE))} or newer")
     options = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     return Database(connection, recursive_triggers=False, execute_plugins=False)
@@ -154,8 +167,7 @@ def translated(path: Path) -> Iterator[None]:
 
 def explain(error: sqlite3.Error, path: Path, position: int = 0) -> StoreError | LedgerCorrupt:
     """What SQLite's `error` means; damage is reported at `position`, as far as that is known."""
-    # The low byte is the primary code; SQLite's extended codes say where, not what.
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+    match _code(error):
         case sqlite3.SQLITE_CORRUPT:
             return LedgerCorrupt(f"the ledger {path} is damaged: {error}", position)
         case sqlite3.SQLITE_NOTADB:
@@ -174,14 +186,27 @@ def explain(error: sqlite3.Error, path: Path, position: int = 0) -> StoreError |
             return StoreError(f"the ledger {path}: {error}")
 
 
+def failed_midway(error: sqlite3.Error) -> bool:
+    """Whether the disk failed in a way that leaves open what it holds: the kernel may have dropped what it could not write."""
+    return _code(error) == sqlite3.SQLITE_IOERR
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code, the low byte; the extended ones say where, not what.  0 for an error of the module itself."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
 def _connect_reader(path: Path, *, writable: bool) -> Database:
     if writable:
         return connect(path, "rw")
     db = connect(path, "ro")
     try:
         db.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
+    except sqlite3.Error as error:
         db.close()
+        if _code(error) not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY}:
+            raise
         # SQLite needs a -shm file beside the ledger, which cannot be made here.  Without a write-ahead log there is nothing to share.
         log = Path(f"{path}-wal")
         if log.exists() and log.stat().st_size:

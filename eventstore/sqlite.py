@@ -77,7 +77,7 @@ class SqliteStore:
         Raises `StoreError` (no ledger, no access), `LedgerTooNew` and `LedgerCorrupt`.
         """
         where = Path(path).absolute()
-        if not where.exists():
+        if not schema.is_there(where):
             if not create or read_only:
                 raise StoreError(f"there is no ledger at {where}")
             schema.create(where)
@@ -234,8 +234,8 @@ class SqliteStore:
     def _failed(self, error: sqlite3.Error) -> JobledgerError:
         if self._closed:
             return StoreError(f"the ledger {self._path} is closed")
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR:
-            # The kernel may have dropped what it could not write, and a later sync would not say so again.
+        if schema.failed_midway(error):
+            # A later sync could succeed without what this one lost.
             self._broken = f"the disk failed under the ledger {self._path} ({error}): the last batch is recorded whole or not at all; open it again"
             return StoreError(self._broken)
         return schema.explain(error, self._path)

@@ -46,7 +46,7 @@ CREATE TABLE inbox (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     kind TEXT NOT NULL,
-    data TEXT NOT NULL,
+    data TEXT NOT NULL CHECK (json_valid(data)),
     actor TEXT NOT NULL,
     reason TEXT,
     submitted_at INTEGER NOT NULL,
