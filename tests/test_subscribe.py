@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,12 @@ Open = Callable[[], EventStore]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def open_it(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+def open_it(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens one ledger, on SQLite each time as another process would."""
-    memory = MemoryStore()
-    return (lambda: memory) if request.param == "memory" else (lambda: SqliteStore.open(tmp_path / "ledger.db"))
+    with ExitStack() as opened:
+        memory = opened.enter_context(closing(MemoryStore()))
+        sqlite: Open = lambda: opened.enter_context(closing(SqliteStore.open(tmp_path / "ledger.db")))  # noqa: E731 - one of two
+        yield (lambda: memory) if request.param == "memory" else sqlite
 
 
 @pytest.fixture
@@ -133,5 +136,5 @@ def test_a_follower_that_is_stopped_in_the_middle_goes_no_further(store: EventSt
     append(store, lease, 10)
     seen: list[int] = []
     for one in follow(open_it(), stop=lambda: len(seen) == 4):
-        seen.append(one.position)  # noqa: PERF401 - `stop` looks at what was seen
+        seen.append(one.position)
     assert seen == [1, 2, 3, 4]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,19 @@ from jobledger.testing.stores import NOW, TTL, new_event, new_request
 
 NOBODY = 65534
 
+Reopen = Callable[[], SqliteStore]
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def reopen(path: Path) -> Iterator[Reopen]:
+    """Opens the ledger once more, as another process would."""
+    with ExitStack() as opened:
+        yield lambda: opened.enter_context(closing(SqliteStore.open(path)))
 
 
 @pytest.fixture
@@ -102,12 +111,12 @@ def test_the_past_is_refused_to_an_sql_shell(store: SqliteStore, lease: Lease, p
         ("UPDATE streams SET name = 'job/j-2'", 1),
     ],
 )
-def test_damage_is_found_by_its_position(store: SqliteStore, lease: Lease, path: Path, statement: str, position: int) -> None:
+def test_damage_is_found_by_its_position(store: SqliteStore, lease: Lease, path: Path, reopen: Reopen, statement: str, position: int) -> None:
     fill(store, lease)
     tamper(path, statement)
-    seen = []
+    again = reopen()
     with pytest.raises(LedgerCorrupt) as caught:
-        seen.extend(one.position for one in SqliteStore.open(path).read())
+        list(again.read())
     assert caught.value.position == position
 
 
@@ -157,9 +166,9 @@ def test_a_damaged_page_is_reported(store: SqliteStore, lease: Lease, path: Path
     store.close()
     with path.open("r+b") as file:
         file.seek(path.stat().st_size // 2)
-        file.write(os.urandom(40_000))
-    with pytest.raises((LedgerCorrupt, StoreError)):
-        list(SqliteStore.open(path).read())
+        file.write(b"\xa5" * 40_000)
+    with pytest.raises((LedgerCorrupt, StoreError)), closing(SqliteStore.open(path)) as damaged:
+        list(damaged.read())
 
 
 # --- the file ---
@@ -247,7 +256,7 @@ def test_a_newer_ledger_is_refused_and_left_alone(store: SqliteStore, path: Path
     assert path.read_bytes() == before
 
 
-def test_an_older_ledger_is_brought_up_to_date(store: SqliteStore, lease: Lease, path: Path) -> None:
+def test_an_older_ledger_is_brought_up_to_date(store: SqliteStore, lease: Lease, path: Path, reopen: Reopen) -> None:
     fill(store, lease)
     store.close()
     with shell(path) as sql:
@@ -256,9 +265,7 @@ def test_an_older_ledger_is_brought_up_to_date(store: SqliteStore, lease: Lease,
             sql.execute(f"DROP VIEW {name}")
     with pytest.raises(StoreError, match="older version"):
         SqliteStore.open(path, read_only=True)
-    again = SqliteStore.open(path)
-    assert len(list(again.read())) == 10
-    again.close()
+    assert len(list(reopen().read())) == 10
     with shell(path) as sql:
         assert sql.execute("SELECT count(*) FROM log").fetchone()[0] == 10
 
@@ -353,7 +360,7 @@ def test_a_log_that_was_not_put_away_is_not_passed_over(store: SqliteStore, leas
 # --- writing against odds ---
 
 
-def test_a_full_disk_records_nothing_of_the_batch(store: SqliteStore, lease: Lease, path: Path) -> None:
+def test_a_full_disk_records_nothing_of_the_batch(store: SqliteStore, lease: Lease, reopen: Reopen) -> None:
     fill(store, lease)
     store.put_request(new_request())
     assert store._writer is not None
@@ -365,10 +372,10 @@ def test_a_full_disk_records_nothing_of_the_batch(store: SqliteStore, lease: Lea
     assert len(list(store.read())) == 10
     store._writer.execute(f"PRAGMA max_page_count = {pages * 1000}")
     fill(store, lease, 5000)
-    assert len(list(SqliteStore.open(path).read())) == 5010
+    assert len(list(reopen().read())) == 5010
 
 
-def test_a_disk_that_fails_stops_the_writer_and_leaves_the_ledger_whole(store: SqliteStore, lease: Lease, path: Path) -> None:
+def test_a_disk_that_fails_stops_the_writer_and_leaves_the_ledger_whole(store: SqliteStore, lease: Lease, reopen: Reopen) -> None:
     """A limit on the size of files makes write() itself fail, as a broken disk does."""
     fill(store, lease)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -381,11 +388,10 @@ def test_a_disk_that_fails_stops_the_writer_and_leaves_the_ledger_whole(store: S
     with pytest.raises(StoreError, match="open it again"):
         fill(store, lease, 1)
     assert len(list(store.read())) == 10
-    again = SqliteStore.open(path)
+    again = reopen()
     assert len(list(again.read())) == 10
     fill(again, lease, 5000)
     assert [one.position for one in again.read()] == list(range(1, 5011))
-    again.close()
 
 
 def test_a_writer_that_waits_too_long_says_why(store: SqliteStore, lease: Lease, path: Path) -> None:
