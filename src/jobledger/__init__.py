@@ -1,3 +1,82 @@
-"""jobledger: an embeddable, event-sourced batch core with a ledger that proves what happened."""
+"""jobledger: an embeddable, event-sourced batch core with a ledger that proves what happened.
+
+`Engine` is the asyncio front, `BlockingEngine` the synchronous one; both take the specs that are exported here.  To write an
+executor or a store of your own, see `jobledger.core.ports` and verify it with `jobledger.testing`.
+"""
 
 __version__ = "0.1.0"
+
+from .blocking import BlockingEngine
+from .core.errors import (
+    AppendConflict,
+    ExecutorError,
+    ImpossibleEvent,
+    JobledgerError,
+    LeaseLost,
+    LedgerBusy,
+    LedgerCorrupt,
+    LedgerTooNew,
+    RequestRefused,
+    RulesDoNotSettle,
+    StoreError,
+    UnknownEventType,
+)
+from .core.ids import Duration, JobId, Micros, NodeId, PoolId, TaskId
+from .core.ports import EventStore, Executor, RecordedEvent
+from .core.specs import (
+    EnvironmentSetting,
+    JobConstraints,
+    JobSpec,
+    MetadataItem,
+    PoolInfo,
+    PoolSpec,
+    PreparationSpec,
+    ReleaseSpec,
+    StartTaskSpec,
+    TaskConstraints,
+    TaskSchedulingPolicy,
+    TaskSpec,
+)
+from .engine import Engine
+from .eventstore import MemoryStore, SqliteStore, open_store
+
+__all__ = [
+    "AppendConflict",
+    "BlockingEngine",
+    "Duration",
+    "Engine",
+    "EnvironmentSetting",
+    "EventStore",
+    "Executor",
+    "ExecutorError",
+    "ImpossibleEvent",
+    "JobConstraints",
+    "JobId",
+    "JobSpec",
+    "JobledgerError",
+    "LeaseLost",
+    "LedgerBusy",
+    "LedgerCorrupt",
+    "LedgerTooNew",
+    "MemoryStore",
+    "MetadataItem",
+    "Micros",
+    "NodeId",
+    "PoolId",
+    "PoolInfo",
+    "PoolSpec",
+    "PreparationSpec",
+    "RecordedEvent",
+    "ReleaseSpec",
+    "RequestRefused",
+    "RulesDoNotSettle",
+    "SqliteStore",
+    "StartTaskSpec",
+    "StoreError",
+    "TaskConstraints",
+    "TaskId",
+    "TaskSchedulingPolicy",
+    "TaskSpec",
+    "UnknownEventType",
+    "open_store",
+]

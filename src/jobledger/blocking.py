@@ -1,0 +1,138 @@
+"""The engine for programs without an event loop: the same calls, each of which blocks until it is done.
+
+The engine runs in a thread of its own; every call may come from any thread.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from os import PathLike
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from .core.ids import JobId, PoolId, TaskId
+from .core.ports import EventStore, Executor, RecordedEvent
+from .core.requests import Request
+from .core.specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
+from .core.world import World
+from .engine import DEFAULT_LEDGER, DEFAULT_ROOT, Clock, Engine, wall_clock
+from .eventstore import Durability
+from .subscribe import follow
+
+T = TypeVar("T")
+
+
+class BlockingEngine:
+    """Drives one ledger from a thread.  Use as `with BlockingEngine("ledger.db") as engine`.
+
+    Arguments and errors are those of `Engine.open` and of `Engine`'s methods of the same names.
+    """
+
+    def __init__(
+        self,
+        ledger: str | PathLike[str] | EventStore = DEFAULT_LEDGER,
+        *,
+        root: str | PathLike[str] = DEFAULT_ROOT,
+        executors: Mapping[str, Executor] | None = None,
+        durability: Durability = "full",
+        clock: Clock = wall_clock,
+    ) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="jobledger engine", daemon=True)
+        self._thread.start()
+        try:
+            self._engine = self._call(Engine.open(ledger, root=root, executors=executors, durability=durability, clock=clock))
+        except BaseException:
+            self._end_thread()
+            raise
+
+    def create_pool(self, spec: PoolSpec, *, actor: str = "embedder") -> int:
+        """Create a pool; the same specification twice is the same pool."""
+        return self._call(self._engine.create_pool(spec, actor=actor))
+
+    def delete_pool(self, pool: PoolId, *, actor: str = "embedder") -> int:
+        """Delete a pool; its tasks are requeued and its nodes go."""
+        return self._call(self._engine.delete_pool(pool, actor=actor))
+
+    def submit(self, spec: JobSpec, tasks: Sequence[TaskSpec] = (), *, actor: str = "embedder") -> int:
+        """Create a job with its first tasks; the same specification twice is the same job."""
+        return self._call(self._engine.submit(spec, tasks, actor=actor))
+
+    def add_tasks(self, job: JobId, tasks: Sequence[TaskSpec], *, actor: str = "embedder") -> int:
+        """Add tasks to a job, all or none."""
+        return self._call(self._engine.add_tasks(job, tasks, actor=actor))
+
+    def terminate(self, job: JobId, reason: str = "UserTerminate", *, actor: str = "embedder") -> int:
+        """End a job: its tasks end, its release runs, then it is completed."""
+        return self._call(self._engine.terminate(job, reason, actor=actor))
+
+    def delete(self, job: JobId, *, actor: str = "embedder") -> int:
+        """End a job if it has not ended, and then forget it."""
+        return self._call(self._engine.delete(job, actor=actor))
+
+    def disable(self, job: JobId, tasks: DisableTasks, *, actor: str = "embedder") -> int:
+        """Place no more tasks of a job, and requeue, terminate or wait for those that run."""
+        return self._call(self._engine.disable(job, tasks, actor=actor))
+
+    def enable(self, job: JobId, *, actor: str = "embedder") -> int:
+        """Let a disabled job go on."""
+        return self._call(self._engine.enable(job, actor=actor))
+
+    def terminate_task(self, job: JobId, task: TaskId, *, actor: str = "embedder") -> int:
+        """End one task as failed."""
+        return self._call(self._engine.terminate_task(job, task, actor=actor))
+
+    def request(self, request: Request, *, actor: str = "embedder") -> int:
+        """Have any request decided."""
+        return self._call(self._engine.request(request, actor=actor))
+
+    def wait(self, job: JobId, *, timeout_s: float | None = None) -> None:
+        """Come back when the job is completed or gone.  Raises `TimeoutError`."""
+        self._call(self._engine.wait(job, timeout_s=timeout_s))
+
+    def until(self, condition: Callable[[World], bool], *, timeout_s: float | None = None) -> None:
+        """Come back as soon as the world fulfils `condition`, which is asked in the engine's thread.  Raises `TimeoutError`."""
+        self._call(self._engine.until(condition, timeout_s=timeout_s))
+
+    def read(self, ask: Callable[[World], T]) -> T:
+        """What `ask` makes of the world; it runs in the engine's thread and must not hand out parts of the world that change."""
+
+        async def asked() -> T:
+            return ask(self._engine.world)
+
+        return self._call(asked())
+
+    def follow(self, *, after: int = 0, stop: Callable[[], bool] = lambda: False) -> Iterator[RecordedEvent]:
+        """Every event after a position and then those to come, until `stop` says so."""
+        return follow(self._engine.store, after=after, stop=stop)
+
+    def executor_of(self, pool: PoolId) -> Executor:
+        """The executor that runs a pool, for what it can tell without the loop (such as where output lies)."""
+        return self._engine.executor_of(pool)
+
+    @property
+    def position(self) -> int:
+        """The ledger's last position."""
+        return self._engine.position
+
+    def close(self) -> None:
+        """Record the stop and let go of the ledger; what runs goes on.  Raises the error that stopped the engine, if one did."""
+        if self._thread.is_alive():
+            try:
+                self._call(self._engine.close())
+            finally:
+                self._end_thread()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _end_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

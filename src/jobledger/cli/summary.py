@@ -1,0 +1,52 @@
+"""What `run` prints at the end: per node, preparation and release exit codes and the tasks that ran; and where output lies."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import click
+
+from ..core.explain import explain as explain_state
+from ..core.world import Job, World
+from .progress import run_text
+
+_FAILURES_SHOWN_MAX: Final = 20
+
+
+def print_summary(world: World, job: Job, *, root: Path, ledger: Path, explain: bool) -> None:
+    """Tell what became of a job; with `explain`, also why it is not further."""
+    counts = f"{job.succeeded} succeeded, {job.counts['completed'] - job.succeeded} failed"
+    unfinished = len(job.tasks) - job.counts["completed"]
+    reason = f" ({job.terminate_reason})" if job.terminate_reason is not None else ""
+    click.echo(f"\nJob {job.id} is {job.state}{reason}: {len(job.tasks)} tasks, {counts}" + (f", {unfinished} not ended" if unfinished else ""))
+    ran = Counter(task.node for task in job.tasks.values() if task.node is not None)
+    for node in sorted({*job.preparations, *job.releases, *ran}):
+        click.echo(f"\n{node}:")
+        if job.spec.job_preparation_task is not None:
+            click.echo(f"  Preparation: {run_text(job.preparations.get(node))}")
+        click.echo(f"  Tasks run:   {ran[node]}")
+        if job.spec.job_release_task is not None:
+            release = job.releases.get(node)
+            why = f" ({release.abandoned_because})" if release is not None and release.abandoned_because is not None else ""
+            click.echo(f"  Release:     {run_text(release)}{why}")
+    _print_failures(job)
+    if explain:
+        for entry in explain_state(world, job.id, None):
+            click.echo(f"\n{entry.text}")
+    pool = job.spec.pool_info.pool_id
+    click.echo(f"\nOutput: {root}/{pool}/<node>/workitems/{job.id}/job-1/<task>/stdout.txt   (jobledger log {job.id} <task>)")
+    click.echo(f"Ledger: {ledger}   (jobledger events --ledger {ledger})")
+
+
+def _print_failures(job: Job) -> None:
+    failed = [task for task in job.tasks.values() if task.failure is not None and task.state == "completed"]
+    if failed:
+        click.echo("\nFailed:")
+    for task in failed[:_FAILURES_SHOWN_MAX]:
+        failure = task.failure
+        if failure is not None:
+            code = f" (exit {task.exit_code})" if task.exit_code is not None else ""
+            details = "; ".join(detail.value for detail in failure.details if detail.name == "Message")
+            click.echo(f"  {task.spec.id}: {failure.code}{code}: {details or failure.message}")
+    if len(failed) > _FAILURES_SHOWN_MAX:
+        click.echo(f"  and {len(failed) - _FAILURES_SHOWN_MAX} more")
