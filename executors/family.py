@@ -8,15 +8,11 @@
 
 import os
 import signal
+from collections.abc import Iterable
+from typing import Any
 
 from . import processes
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
-
-    from .processes import Row
+from .processes import Row, Span
 
 MARK = b"JOBLEDGER_EXECUTION"
 
@@ -26,7 +22,7 @@ class Execution:
 
     __slots__ = (
         "began", "ended", "exit", "folder", "foreign", "give_up_at", "group_held", "id", "kill_at", "known", "mark",
-        "node", "pause_s", "pid", "pipe", "program", "start", "stop_reached", "stopping", "termed", "tick_at",
+        "node", "pause_s", "pid", "program", "span", "stop_reached", "stopping", "termed", "tick_at",
     )  # fmt: skip
 
     def __init__(self, number: int, node: str, mark: bytes) -> None:
@@ -37,9 +33,7 @@ class Execution:
         self.program = ""
         self.pid: int | None = None
         """The leader's; None where a supervisor died before it wrote it down."""
-        self.start = ""
-        self.pipe: int | None = None
-        """Open from the fork until the program runs."""
+        self.span: Span = (0, 0)
         self.foreign = False
         """Adopted from a supervisor that died: not our child, so its exit code cannot be known."""
         self.group_held = True
@@ -55,17 +49,20 @@ class Execution:
         self.give_up_at = 0.0
         self.tick_at = 0.0
         self.pause_s = 0.0
-        self.known: dict[int, str] = {}
+        self.known: dict[int, Span] = {}
         """Members seen outside the leader's group, with their start times."""
         self.stop_reached = False
         """A stop sent its TERM while the leader lived."""
 
 
 class Family:
-    """Tells whose a process is.  `leaders` are our children by pid: the caller keeps it."""
+    """Tells whose a process is."""
 
     def __init__(self) -> None:
         self.leaders: dict[int, Execution] = {}
+        """Our children that lead an execution, by pid; the caller keeps it."""
+        self.helpers: dict[int, str] = {}
+        """Our children that remove folders, with the node they work on; the caller keeps it."""
         self.subreaper = processes.become_subreaper()
         self._self = os.getpid()
         self._owners: dict[int, Execution] = {}
@@ -81,9 +78,9 @@ class Family:
         children = processes.own_children()
         if children is None:
             children = {row.pid for row in processes.snapshot().values() if row.parent == self._self}
-        return [pid for pid in children if pid not in self.leaders]
+        return [pid for pid in children if pid not in self.leaders and pid not in self.helpers]
 
-    def owner(self, pid: int, candidates: "Iterable[Execution]") -> Execution | None:
+    def owner(self, pid: int, candidates: Iterable[Execution]) -> Execution | None:
         """The execution an orphan belongs to, None where it is dead or may yet belong to more than one of `candidates`."""
         if (owner := self._owners.get(pid)) is not None:
             return owner
@@ -91,7 +88,7 @@ class Family:
         if row is None or row.zombie:
             return None
         mark = processes.environment_of(pid).get(MARK)
-        able = [one for one in candidates if not one.foreign and one.start and int(one.start) <= int(row.start)]
+        able = [one for one in candidates if not one.foreign and one.span[0] <= row.start]
         owner = next((one for one in able if one.mark == mark), None)
         if owner is None and len(able) == 1:
             owner = able[0]
@@ -99,27 +96,27 @@ class Family:
             self._owners[pid] = owner
         return owner
 
-    def members(self, execution: Execution, table: "dict[int, Row]", candidates: "Iterable[Execution]") -> "list[Row]":
+    def members(self, execution: Execution, table: dict[int, Row], candidates: Iterable[Execution]) -> list[Row]:
         """All living processes of the execution in `table`."""
         roots = self._group(execution, table)
-        roots.update(pid for pid, start in execution.known.items() if pid in table and processes.same_start(table[pid].start, start))
+        roots.update(pid for pid, span in execution.known.items() if pid in table and processes.within(table[pid].start, span))
         if execution.foreign:
             roots.update(row.pid for row in processes.marked(MARK, execution.mark, table))
         else:
-            orphans = [row.pid for row in table.values() if row.parent == self._self and row.pid not in self.leaders]
+            orphans = [row.pid for row in table.values() if row.parent == self._self and row.pid not in self.leaders and row.pid not in self.helpers]
             roots.update(pid for pid in orphans if self.owner(pid, candidates) is execution)
         family = processes.descendants(table, roots) - {self._self}
         living = [table[pid] for pid in family if pid in table and not table[pid].zombie and self.leaders.get(pid, execution) is execution]
-        execution.known = {row.pid: row.start for row in living if row.group != execution.pid}
+        execution.known = {row.pid: (row.start, row.start) for row in living if row.group != execution.pid}
         return living
 
-    def _group(self, execution: Execution, table: "dict[int, Row]") -> set[int]:
+    def _group(self, execution: Execution, table: dict[int, Row]) -> set[int]:
         """The leader, its group and its session, as far as its pid can be trusted."""
         pid = execution.pid
         if pid is None or not execution.group_held:
             return set()
         leader = table.get(pid)
-        strange = leader is not None and not processes.same_start(leader.start, execution.start)
+        strange = leader is not None and not processes.within(leader.start, execution.span)
         # Of an adopted execution nobody watched the group: without its leader, the number may have changed hands meanwhile.
         unwatched = execution.foreign and leader is None
         found = set() if strange or unwatched else {row.pid for row in table.values() if pid in (row.pid, row.group, row.session)}
@@ -127,7 +124,7 @@ class Family:
         return found
 
 
-def terminate(execution: Execution, members: "list[Row]") -> None:
+def terminate(execution: Execution, members: list[Row]) -> None:
     """SIGTERM to all that live now, and SIGCONT so that a stopped process gets it.
 
     Once only: what a program starts to clean up after itself is let be until the grace is over.
@@ -141,7 +138,7 @@ def terminate(execution: Execution, members: "list[Row]") -> None:
             _signal(row.pid, signal.SIGCONT)
 
 
-def kill(execution: Execution, members: "list[Row]") -> None:
+def kill(execution: Execution, members: list[Row]) -> None:
     """SIGKILL to all; the group at once, so that it cannot outrun us by forking."""
     if any(row.group == execution.pid for row in members):
         _signal_group(execution, signal.SIGKILL)

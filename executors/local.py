@@ -33,7 +33,7 @@ from ..core.reports import (
     NodeRetired,
     Report,
 )
-from . import layout, local_nodes, spawn, supervised
+from . import layout, local_nodes, spawn
 from .local_link import Link, Message
 
 DEFAULT_ROOT: Final = Path(".jobledger/nodes")
@@ -290,7 +290,7 @@ def _launch_failure(stage: str, number: int, subject: str) -> FailureInfo | None
     if number in (errno.ENOSPC, errno.EDQUOT):
         return _servererror("DiskFull", f"{subject}: {why}")
     match stage:
-        case supervised.STOPPED_FIRST:
+        case spawn.STAGE_STOPPED:
             return None
         case spawn.STAGE_PROGRAM:
             return _usererror("CommandProgramNotFound", f"The specified command program is not found: {subject}")
@@ -300,7 +300,7 @@ def _launch_failure(stage: str, number: int, subject: str) -> FailureInfo | None
             return _usererror("CommandLaunchFailed", f"{subject} cannot be executed: {why}")
         case spawn.STAGE_ENCODING:
             return _usererror("CommandLaunchFailed", f"The command line or environment of {subject!r} holds characters that no program can be given")
-        case spawn.STAGE_FORK:
+        case spawn.STAGE_PROCESS:
             return _servererror("CommandLaunchFailed", f"The node cannot make another process: {why}")
         case spawn.STAGE_OUTPUT:
             return _servererror("ResourceFileCreateFailed", f"stdout.txt and stderr.txt cannot be created in {subject}: {why}")

@@ -11,10 +11,9 @@
 
 import json
 import os
+from typing import Any
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from .processes import Span
 
 FOLDER = "executions"
 
@@ -22,11 +21,11 @@ FOLDER = "executions"
 class Facts:
     """What a record says.  `exited` has code, signal, stopped and wall_us."""
 
-    __slots__ = ("boot", "drained", "exited", "lost", "not_started", "pid", "start")
+    __slots__ = ("boot", "drained", "exited", "lost", "not_started", "pid", "span")
 
     def __init__(self) -> None:
         self.pid: int | None = None
-        self.start = ""
+        self.span: Span = (0, 0)
         self.boot: str | None = None
         self.exited: dict[str, Any] | None = None
         self.drained: list[int] | None = None
@@ -82,11 +81,12 @@ def read(path: str, unwritten: bytes = b"") -> Facts | None:
     return facts
 
 
-def _take(facts: Facts, fields: "dict[str, Any]") -> None:
+def _take(facts: Facts, fields: dict[str, Any]) -> None:
     if "claimed" in fields:
         facts.boot = fields["boot"]
     elif "started" in fields:
-        facts.pid, facts.start, facts.boot = fields["started"], fields["start"], fields["boot"]
+        first, last = fields["span"]
+        facts.pid, facts.span, facts.boot = fields["started"], (first, last), fields["boot"]
     elif "exited" in fields:
         facts.exited = {name: fields[name] for name in ("code", "signal", "stopped", "wall_us")}
     elif "drained" in fields:

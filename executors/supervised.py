@@ -12,19 +12,13 @@
 import os
 import signal
 import time
-from selectors import EVENT_READ
+from collections.abc import Callable
+from typing import Any
 
 from . import family, processes, records, spawn
 from .family import MARK, Execution, Family
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from selectors import BaseSelector
-    from typing import Any
-
-    from .processes import Row
-    from .records import Facts
+from .processes import Row
+from .records import Facts
 
 NODE_MARK = b"AZ_BATCH_NODE_ROOT_DIR"
 
@@ -37,15 +31,14 @@ WATCH_S = 0.1
 RETRY_S = 5.0
 """How often a record that could not be written (disk full) is tried again."""
 
-STOPPED_FIRST = "stopped"
-"""The `stage` of an execution that was stopped before it was launched."""
-STOPPED = {"stage": STOPPED_FIRST, "errno": 0, "subject": ""}
+STOPPED = {"stage": spawn.STAGE_STOPPED, "errno": 0, "subject": ""}
+"""Stopped before it was launched."""
 
 
 class Table:
     """All executions of one ledger below one root."""
 
-    def __init__(self, root: str, ledger: str, boot: str, selector: "BaseSelector", send: "Callable[[dict[str, Any]], None]") -> None:
+    def __init__(self, root: str, ledger: str, boot: str, send: Callable[[dict[str, Any]], None]) -> None:
         self.environment: dict[bytes, bytes] = {}
         """What every program gets, under its own settings."""
         self.drain_grace_s = 5.0
@@ -55,8 +48,6 @@ class Table:
         self._root = root
         self._ledger = ledger
         self._boot = boot
-        self._selector = selector
-        """Keys carry what to call."""
         self._send = send
         self._family = Family()
         self._all: dict[int, Execution] = {}
@@ -72,7 +63,7 @@ class Table:
 
     # orders
 
-    def launch(self, order: "dict[str, Any]") -> None:
+    def launch(self, order: dict[str, Any]) -> None:
         """Launch the execution, or answer with what is known of it where it was claimed before."""
         number, node = order["x"], order["node"]
         try:
@@ -87,10 +78,12 @@ class Table:
         execution.folder, execution.program = order["folder"], order["arguments"][0]
         try:
             self._spawn(execution, record, order)
+        except spawn.NotLaunched as refusal:
+            self._not_started(execution, refusal)
         finally:
             os.close(record)
 
-    def adopt(self, order: "dict[str, Any]") -> None:
+    def adopt(self, order: dict[str, Any]) -> None:
         """Answer with what is known of the execution, and watch it where it lives; never launch it."""
         number, node = order["x"], order["node"]
         if (execution := self._all.get(number)) is not None:
@@ -100,7 +93,7 @@ class Table:
         facts = records.read(path, self._unwritten.get(path, b""))
         if facts is None:
             # Never launched, or the record is gone: either way it must not be launched by a late order.
-            self._forbid(number, node, b"")
+            self._claim_for_good(number, node, b"")
             self._adopt_marked(number, node, "there is no record of its launch")
         elif facts.lost is not None:
             self._send({"op": "lost", "x": number, "reason": facts.lost})
@@ -115,18 +108,18 @@ class Table:
         else:
             self._watch(self._foreign(number, node, facts))
 
-    def stop(self, order: "dict[str, Any]") -> None:
+    def stop(self, order: dict[str, Any]) -> None:
         """End the whole execution, or forbid its launch where it was never claimed."""
         number, node = order["x"], order["node"]
         if number not in self._all:
-            if self._forbid(number, node, records.line(not_started=STOPPED)):
+            if self._claim_for_good(number, node, records.line(not_started=STOPPED)):
                 self._send({"op": "not_started", "x": number, **STOPPED})
                 return
             self.adopt(order)
         if (execution := self._all.get(number)) is not None:
             self._stop(execution, order["grace_s"])
 
-    def clear(self, order: "dict[str, Any]") -> None:
+    def clear(self, order: dict[str, Any]) -> None:
         """Stop all that runs on the node, then answer `cleared`."""
         node = order["node"]
         self._clearing.setdefault(node, set())
@@ -137,23 +130,6 @@ class Table:
         self._answer_clear(node)
 
     # what happens
-
-    def read_pipe(self, execution: Execution) -> None:
-        """Take in that the program runs, or why it does not."""
-        if execution.pipe is None:
-            return
-        try:
-            text = os.read(execution.pipe, spawn.REPORT_BYTES_MAX)
-        except BlockingIOError:
-            return
-        self._selector.unregister(execution.pipe)
-        os.close(execution.pipe)
-        execution.pipe = None
-        if text:
-            stage, number = spawn.parse_report(text)
-            self._not_started(execution, stage, number)
-        else:
-            self._tell_started(execution)
 
     def reap(self) -> None:
         """Take in every child that has ended."""
@@ -166,14 +142,14 @@ class Table:
             if pid == 0:
                 break
             self._family.forget(pid)
+            if (node := self._family.helpers.pop(pid, None)) in self._clearing:
+                self._answer_clear(str(node))
             if (execution := self._family.leaders.pop(pid, None)) is not None:
                 ended.append((execution, status))
         # One look for orphans serves all that have ended by now.
         orphans = self._family.orphans() if ended else []
         for execution, status in ended:
-            self.read_pipe(execution)
-            if execution.id in self._all:
-                self._leader_ended(execution, status, orphans)
+            self._leader_ended(execution, status, orphans)
 
     def next_tick(self) -> float | None:
         """When `tick` is due next, by the monotonic clock."""
@@ -186,7 +162,7 @@ class Table:
         """Bring on every watch and every end that is due."""
         table: dict[int, Row] | None = None
         for execution in [one for one in self._busy.values() if one.tick_at <= now]:
-            if execution.kill_at is None and execution.pid is not None and processes.lives(execution.pid, execution.start):
+            if execution.kill_at is None and execution.pid is not None and processes.lives(execution.pid, execution.span):
                 execution.tick_at = now + WATCH_S
                 continue
             table = processes.snapshot() if table is None else table
@@ -200,39 +176,30 @@ class Table:
 
     # launching
 
-    def _spawn(self, execution: Execution, record: int, order: "dict[str, Any]") -> None:
-        try:
-            arguments = [_encode(word) for word in order["arguments"]]
-            own = {_encode(name): _encode(value) for name, value in order["environment"].items()}
-        except UnicodeEncodeError:
-            self._not_started(execution, spawn.STAGE_ENCODING, 0)
-            return
-        execution.began = time.monotonic()
-        try:
-            pid, pipe = spawn.spawn(order["folder"], arguments, {**self.environment, **own, MARK: execution.mark})
-        except OSError as error:
-            self._not_started(execution, spawn.STAGE_FORK, error.errno or 0)
-            return
-        execution.pid, execution.pipe, execution.start = pid, pipe, processes.start_of_child(pid)
+    def _spawn(self, execution: Execution, record: int, order: dict[str, Any]) -> None:
+        own = {spawn.encode(name): spawn.encode(value) for name, value in order["environment"].items()}
+        arguments = [spawn.encode(word) for word in order["arguments"]]
+        aside = f"{execution.node}/volatile/.{self._ledger}.{execution.id}"
+        execution.began, before = time.monotonic(), processes.clock()
+        pid, put_aside = spawn.spawn(execution.folder, aside, arguments, {**self.environment, **own, MARK: execution.mark})
+        execution.pid, execution.span = pid, processes.span_since(before)
         self._all[execution.id] = self._family.leaders[pid] = execution
-        self._selector.register(pipe, EVENT_READ, lambda: self.read_pipe(execution))
-        lines = records.line(claimed=execution.mark.decode(), folder=order["folder"], boot=self._boot)
-        lines += records.line(started=pid, start=execution.start, boot=self._boot)
         try:
-            records.write(record, lines)
+            records.write(record, self._claimed(execution.id) + self._started(execution))
         except OSError:
-            self._unwritten[self._path(execution.id, execution.node)] = b"\n" + lines
+            self._keep(self._path(execution.id, execution.node), self._started(execution))
+        self._tell_started(execution)
+        if put_aside:
+            self._family.helpers[_remove_in_background(aside)] = execution.node
 
     def _tell_started(self, execution: Execution) -> None:
-        if execution.pipe is None:
-            self._send({"op": "started", "x": execution.id, "pid": execution.pid})
+        self._send({"op": "started", "x": execution.id, "pid": execution.pid})
 
-    def _not_started(self, execution: Execution, stage: str, number: int) -> None:
-        subject = execution.program if stage in spawn.STAGES_OF_PROGRAM else execution.folder
-        fact = {"stage": stage, "errno": number, "subject": subject}
-        self._append(execution, records.line(not_started=fact))
+    def _not_started(self, execution: Execution, refusal: spawn.NotLaunched) -> None:
+        subject = execution.program if refusal.stage in spawn.STAGES_OF_PROGRAM else execution.folder
+        fact = {"stage": refusal.stage, "errno": refusal.number, "subject": subject}
+        self._append(execution, self._claimed(execution.id) + records.line(not_started=fact))
         self._send({"op": "not_started", "x": execution.id, **fact})
-        self._drop(execution, [])
 
     # ending
 
@@ -271,14 +238,14 @@ class Table:
             self._append(execution, lines + records.line(drained=[]))
             self._report_end(execution, [])
 
-    def _press(self, execution: Execution, kill_at: float, now: float, table: "dict[int, Row]") -> None:
+    def _press(self, execution: Execution, kill_at: float, now: float, table: dict[int, Row]) -> None:
         """Look at what lives of the execution, signal it as is due, and finish when nothing is left."""
         members = self._family.members(execution, table, self._all.values())
         if (not members and (execution.ended or execution.foreign)) or now >= execution.give_up_at:
             self._finish(execution, sorted(row.pid for row in members))
             return
         killing = now >= kill_at
-        if killing or (not execution.termed and execution.pipe is None):
+        if killing or not execution.termed:
             if execution.stopping and any(row.pid == execution.pid for row in members):
                 execution.stop_reached = True
             if killing:
@@ -319,16 +286,16 @@ class Table:
             self._answer_clear(execution.node)
 
     def _answer_clear(self, node: str) -> None:
-        if not any(execution.node == node for execution in self._all.values()):
+        if node not in self._family.helpers.values() and not any(execution.node == node for execution in self._all.values()):
             self._send({"op": "cleared", "node": node, "leftover": sorted(self._clearing.pop(node))})
 
     # adopting
 
-    def _foreign(self, number: int, node: str, facts: "Facts | None") -> Execution:
+    def _foreign(self, number: int, node: str, facts: Facts | None) -> Execution:
         execution = Execution(number, node, self._mark(number))
         execution.foreign = True
         if facts is not None:
-            execution.pid, execution.start, execution.exit = facts.pid, facts.start, facts.exited
+            execution.pid, execution.span, execution.exit = facts.pid, facts.span, facts.exited
         return execution
 
     def _watch(self, execution: Execution) -> None:
@@ -336,7 +303,7 @@ class Table:
         if execution.exit is not None:
             execution.ended = True
             self._end(execution, self.drain_grace_s)
-        elif execution.pid is not None and processes.lives(execution.pid, execution.start):
+        elif execution.pid is not None and processes.lives(execution.pid, execution.span):
             self._tell_started(execution)
 
     def _adopt_marked(self, number: int, node: str, reason: str) -> None:
@@ -347,15 +314,15 @@ class Table:
         else:
             self._lose(number, node, reason)
 
-    def _find_leader(self, execution: Execution, table: "dict[int, Row]", now: float) -> bool:
+    def _find_leader(self, execution: Execution, table: dict[int, Row], now: float) -> bool:
         """Whether an execution of unknown pid lives still; its leader is the marked process that leads a session."""
         if execution.pid is not None:
             return False
         members = self._family.members(execution, table, ())
         for row in members:
             if row.pid == row.session:
-                execution.pid, execution.start = row.pid, row.start
-                self._append(execution, records.line(started=row.pid, start=row.start, boot=self._boot))
+                execution.pid, execution.span = row.pid, (row.start, row.start)
+                self._append(execution, self._started(execution))
                 self._tell_started(execution)
         execution.tick_at = now + WATCH_S
         return bool(members)
@@ -378,7 +345,7 @@ class Table:
     def _mark(self, number: int) -> bytes:
         return f"{self._ledger}.{number}".encode()
 
-    def _forbid(self, number: int, node: str, lines: bytes) -> bool:
+    def _claim_for_good(self, number: int, node: str, lines: bytes) -> bool:
         """Claim the execution so that it never starts; False where it was claimed before."""
         path = self._path(number, node)
         try:
@@ -387,10 +354,16 @@ class Table:
         except FileExistsError:
             return False
         try:
-            records.write(record, records.line(claimed=f"{self._ledger}.{number}", boot=self._boot) + lines)
+            records.write(record, self._claimed(number) + lines)
         finally:
             os.close(record)
         return True
+
+    def _claimed(self, number: int) -> bytes:
+        return records.line(claimed=f"{self._ledger}.{number}", boot=self._boot)
+
+    def _started(self, execution: Execution) -> bytes:
+        return records.line(started=execution.pid, span=execution.span, boot=self._boot)
 
     def _lose(self, number: int, node: str, reason: str) -> None:
         self._append_to(self._path(number, node), records.line(lost=reason))
@@ -409,7 +382,12 @@ class Table:
             return  # the node was wiped, and the record with it
         except OSError:
             # A full disk.  The engine hears of the end all the same; for the next one it is kept until there is room.
-            self._unwritten[path] = b"\n" + lines
+            self._keep(path, lines)
+
+    def _keep(self, path: str, lines: bytes) -> None:
+        """Remember lines for which there was no room; they begin after whatever was torn."""
+        self._unwritten[path] = b"\n" + lines
+        self._retry_at = time.monotonic() + RETRY_S
 
     def _write_again(self, now: float) -> None:
         self._retry_at = now + RETRY_S
@@ -418,5 +396,13 @@ class Table:
             self._append_to(path, lines)
 
 
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+def _remove_in_background(path: str) -> int:
+    """Remove a folder in a child of its own, since it may be large; the child's pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # above all the lock: it must end with the supervisor
+            processes.remove_tree(path)
+        finally:
+            os._exit(0)
+    return pid

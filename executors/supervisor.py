@@ -6,18 +6,17 @@ then detached itself), 3 where another one holds the lock.
 1. One per ledger and root: it holds a lock on `<root>/.control/<ledger>.lock` as long as it lives.
 2. It outlives the engine.  With no engine and nothing left to watch over it ends by itself.
 3. The newest engine wins: the one before it is told and let go.
-4. One thread, no waiting but in the selector.  It imports a handful of modules, so that its heap is small and fork is cheap;
-   hence it never imports jobledger, and reaches its neighbours through a bare package of its own.
+4. One thread, no waiting but in the selector.  It starts in a few milliseconds and stays small: it imports the standard library
+   only, never jobledger, and reaches its neighbours through a bare package of its own.
 
 Messages are JSON objects, one a line.  From the engine: `hello`, `launch`, `adopt`, `stop`, `clear`; to it: `hello`, `started`,
 `exited`, `not_started`, `lost`, `cleared`, `replaced`.
 """
 
-# pathlib would make the supervisor's heap larger, and so each fork dearer.
+# The working directory is the root, and pathlib costs more than the calls it wraps.
 # ruff: noqa: PTH100, PTH108, PTH120
 
 import fcntl
-import gc
 import json
 import os
 import selectors
@@ -26,6 +25,8 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 if __name__ == "__main__":
     __package__ = "jobledger_supervisor"
@@ -33,12 +34,6 @@ if __name__ == "__main__":
     bare.__path__ = [os.path.dirname(os.path.abspath(__file__))]
 
 from .supervised import Table
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
 
 VERSION = 1
 """Of the messages: an engine and a supervisor of different versions do not talk."""
@@ -66,7 +61,7 @@ class Connection:
         self.output = bytearray()
         self.writing = False
 
-    def read(self) -> "list[dict[str, Any]] | None":
+    def read(self) -> list[dict[str, Any]] | None:
         """The orders that have come; None where the engine is gone or talks nonsense."""
         try:
             part = self.peer.recv(1 << 18)
@@ -106,7 +101,7 @@ class Server:
         self._engine: Connection | None = None
         self._orders: deque[dict[str, Any]] = deque()
         self._idle_since = time.monotonic()
-        self._table = Table(root, ledger, boot, self._selector, self._report)
+        self._table = Table(root, ledger, boot, self._report)
         self._wake_up, signalled = os.pipe()
         for descriptor in (self._wake_up, signalled):
             os.set_blocking(descriptor, False)
@@ -163,7 +158,7 @@ class Server:
             elif connection is self._engine:
                 self._orders.append(order)
 
-    def _welcome(self, connection: Connection, hello: "dict[str, Any]") -> None:
+    def _welcome(self, connection: Connection, hello: dict[str, Any]) -> None:
         if hello["version"] == VERSION:
             if self._engine is not None:
                 # What the older engine asked for and was not begun is dropped: only the newest knows what is still wanted.
@@ -199,7 +194,7 @@ class Server:
 
     # the table
 
-    def _report(self, message: "dict[str, Any]") -> None:
+    def _report(self, message: dict[str, Any]) -> None:
         if self._engine is not None:
             self._engine.output += json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
@@ -236,8 +231,6 @@ def main() -> int:
     if os.fork():
         os._exit(0)  # it listens: whoever started us can connect
     server = Server(root, ledger, boot, listener, float(linger_s))
-    gc.collect()
-    gc.freeze()
     server.run()
     try:
         if os.path.samestat(os.lstat(address), bound):
