@@ -1,0 +1,463 @@
+"""History: what the invariants remember of the events so far, kept without the fold.
+
+1. It is built from events alone and shares no code with `evolve`, so that an error of the fold is not repeated here.
+   What the program did on a node is read from the outcomes of executions, not from what the rules made of them.
+2. It never judges and never fails: an event that makes no sense is passed over, for it is the invariants that speak of it.
+3. It is bounded by what lives: a node, job or execution that is gone is forgotten, and so are a deleted job's tasks.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+from attrs import Factory, define, frozen
+
+from . import events as e
+from .ids import Duration, ExecutionId, ExecutionKind, JobId, Micros, NodeId, PoolId, TaskId
+from .machine import ABSENT, Machine
+from .specs import JobSpec, PoolSpec, ReleaseScope, TaskSpec
+from .subjects import Key, moves, target_of
+from .world import World
+
+Outcome = e.ExecutionEnded | e.ExecutionNeverRan | e.ExecutionUnresolved
+OUTCOMES: Final = (e.ExecutionEnded, e.ExecutionNeverRan, e.ExecutionUnresolved)
+
+_DOWN: Final = (
+    e.NodeRebooting,
+    e.NodeReimaging,
+    e.NodeUnusable,
+    e.NodeUnknown,
+    e.NodePreempted,
+    e.NodeDeallocating,
+    e.NodeLeaving,
+)
+_EMPTIED: Final = (e.NodeReimaging, e.NodePreempted, e.NodeDeallocating, e.NodeLeaving)
+
+
+@frozen(kw_only=True)
+class Seen:
+    """An event under judgement: when it was recorded, and, where known, its position and the world after it."""
+
+    event: e.Event
+    at: Micros
+    position: int | None = None
+    world: World | None = None
+
+
+@define
+class LiveExecution:
+    """A launch without an outcome yet."""
+
+    requested: e.ExecutionRequested
+    confirmed_at: Micros | None = None
+    stop: e.StopThen | None = None
+
+
+@define
+class TaskFacts:
+    """`exited` is the code with which the latest program ended by itself; `failures` counts those that were not 0."""
+
+    spec: TaskSpec
+    node: NodeId | None = None
+    exited: int | None = None
+    failures: int = 0
+    stop: e.StopThen | None = None
+    """The strongest stop that its latest execution was asked for."""
+    succeeded: bool = False
+
+
+@define
+class Visit:
+    """A job on a node: what happened there since the node was last emptied, and the release that it leads to."""
+
+    preparation: Literal["none", "running", "succeeded", "failed"] = "none"
+    exited: int | None = None
+    failures: int = 0
+    stop: e.StopThen | None = None
+    task_ran: bool = False
+    prepared: bool = False
+    attempted: bool = False
+    debt: bool = False
+    """A release has to run or to be abandoned before the job may end; emptying the node does not settle it."""
+    release: Literal["none", "running", "interrupted", "completed"] = "none"
+    release_exited: int | None = None
+
+    def reached(self, scope: ReleaseScope) -> bool:
+        """Whether what the scope asks for has happened here."""
+        return self.task_ran or (scope != "taskRan" and self.prepared) or (scope == "attempted" and self.attempted)
+
+    def empty(self) -> None:
+        """The node was emptied: what was done on it is gone."""
+        self.preparation = "none"
+        self.task_ran = self.prepared = self.attempted = False
+
+
+@define
+class JobFacts:
+    spec: JobSpec
+    created_at: Micros
+    completed: bool = False
+    live: dict[ExecutionId, None] = Factory(dict)
+    tasks: dict[TaskId, TaskFacts] = Factory(dict)
+    unfinished: dict[TaskId, None] = Factory(dict)
+    visits: dict[NodeId, Visit] = Factory(dict)
+
+
+@define
+class NodeFacts:
+    pool: PoolId
+    up: bool = False
+    emptied: bool = True
+    """The next boot begins with an empty node."""
+    incarnation: int = 1
+    live: dict[ExecutionId, None] = Factory(dict)
+    holders: dict[tuple[JobId, TaskId], None] = Factory(dict)
+    """Tasks that are preparing or running here."""
+    jobs: dict[JobId, None] = Factory(dict)
+    start_succeeded: bool = False
+    start_exited: int | None = None
+    start_failures: int = 0
+
+
+@define
+class History:
+    """What was seen before the event under judgement."""
+
+    position: int | None = None
+    """Of the latest event that had one."""
+    last_execution: int = 0
+    states: dict[Key, str] = Factory(dict)
+    """By the tables alone: the state of everything that is not absent or gone."""
+    pools: dict[PoolId, PoolSpec] = Factory(dict)
+    nodes: dict[NodeId, NodeFacts] = Factory(dict)
+    jobs: dict[JobId, JobFacts] = Factory(dict)
+    executions: dict[ExecutionId, LiveExecution] = Factory(dict)
+    unplaced: e.PreparationStarted | None = None
+    """A preparation that the latest event started: the next one has to place a task there."""
+
+    def state(self, machine: str, *identity: str) -> str:
+        """A thing's state by its table, `absent` for one that never was or is gone."""
+        return self.states.get((machine, *identity), ABSENT)
+
+    def task(self, job: JobId | None, task: TaskId) -> TaskFacts | None:
+        """What is known of a task, None for one that is not there."""
+        return facts.tasks.get(task) if job is not None and (facts := self.jobs.get(job)) is not None else None
+
+    def visit(self, job: JobId | None, node: NodeId) -> Visit:
+        """What is known of a job on a node; nothing yet where it never came."""
+        facts = self.jobs.get(job) if job is not None else None
+        return facts.visits.get(node, Visit()) if facts is not None else Visit()
+
+    def task_retries(self, job: JobId, task: TaskId) -> int:
+        """How often a task may be retried, -1 for without limit."""
+        constraints = self.jobs[job].tasks[task].spec.constraints
+        return constraints.max_task_retry_count if constraints is not None else self.jobs[job].spec.constraints.max_task_retry_count
+
+    def preparation_retries(self, job: JobId) -> int:
+        """How often a preparation may be retried on one node."""
+        preparation = facts.spec.job_preparation_task if (facts := self.jobs.get(job)) is not None else None
+        return preparation.constraints.max_task_retry_count if preparation is not None else 0
+
+    def start_task_retries(self, node: NodeId) -> int:
+        """How often a node's start task may be retried."""
+        pool = self.pools.get(facts.pool) if (facts := self.nodes.get(node)) is not None else None
+        return pool.start_task.max_task_retry_count if pool is not None and pool.start_task is not None else 0
+
+    def limit(self, requested: e.ExecutionRequested) -> Duration | None:
+        """How long an execution may run."""
+        job = self.jobs.get(requested.job) if requested.job is not None else None
+        if job is None:
+            return None
+        if requested.kind == "task":
+            task = job.tasks.get(requested.task)
+            return task.spec.constraints.max_wall_clock_time if task is not None and task.spec.constraints is not None else None
+        if requested.kind == "preparation":
+            return preparation.constraints.max_wall_clock_time if (preparation := job.spec.job_preparation_task) is not None else None
+        return release.max_wall_clock_time if (release := job.spec.job_release_task) is not None else None
+
+    def record(self, seen: Seen) -> None:
+        """Make the event part of the history."""
+        event = seen.event
+        if seen.position is not None:
+            self.position = seen.position
+        self.unplaced = event if isinstance(event, e.PreparationStarted) else None
+        for machine, key in moves(event):
+            _move(self.states, machine, key, event)
+        _record_pool_or_node(self, event)
+        _record_job_or_task(self, event, seen.at)
+        _record_execution(self, event, seen.at)
+        _record_run(self, event)
+
+
+def places(event: e.Event) -> tuple[JobId, NodeId] | None:
+    """The job and node that the event places a task on, if it does."""
+    match event:
+        case e.TaskPreparing(job=job, node=node):
+            return job, node
+        case e.ExecutionRequested(kind="task", job=job, node=node) if job is not None:
+            return job, node
+        case _:
+            return None
+
+
+def _move(states: dict[Key, str], machine: Machine, key: Key, event: e.Event) -> None:
+    target = target_of(machine, states.get(key, ABSENT), event)
+    if target == ABSENT:
+        states.pop(key, None)
+    elif target is not None:
+        states[key] = target
+
+
+def _record_pool_or_node(history: History, event: e.Event) -> None:
+    match event:
+        case e.PoolCreated():
+            history.pools[event.pool] = event.spec
+        case e.PoolDeleted():
+            history.pools.pop(event.pool, None)
+            history.states.pop(("allocation", event.pool), None)
+        case e.NodeAdded():
+            history.nodes[event.node] = NodeFacts(pool=event.pool)
+        case e.NodeRemoved():
+            _empty(history, event.node)
+            history.nodes.pop(event.node, None)
+            for machine in ("scheduling", "start-task"):
+                history.states.pop((machine, event.node), None)
+        case e.NodeBooted():
+            _boot(history, event.node)
+        case _ if isinstance(event, _DOWN) and (node := history.nodes.get(event.node)) is not None:
+            node.up = False
+            node.emptied = node.emptied or isinstance(event, _EMPTIED)
+            node.incarnation = max(node.incarnation, getattr(event, "incarnation", 0))
+        case _:
+            pass
+
+
+def _boot(history: History, node_id: NodeId) -> None:
+    node = history.nodes.get(node_id)
+    if node is None:
+        return
+    if node.emptied:
+        _empty(history, node_id)
+    else:
+        for job, visit in _visits(history, node_id):
+            preparation = job.spec.job_preparation_task
+            if visit.preparation == "succeeded" and preparation is not None and preparation.rerun_on_node_reboot_after_success:
+                visit.preparation = "none"
+    node.up, node.emptied, node.start_succeeded = True, False, False
+
+
+def _empty(history: History, node_id: NodeId) -> None:
+    for _, visit in _visits(history, node_id):
+        visit.empty()
+
+
+def _visits(history: History, node_id: NodeId) -> Iterator[tuple[JobFacts, Visit]]:
+    node = history.nodes.get(node_id)
+    for job_id in node.jobs if node is not None else ():
+        job = history.jobs[job_id]
+        yield job, job.visits[node_id]
+
+
+def _record_job_or_task(history: History, event: e.Event, at: Micros) -> None:
+    match event:
+        case e.JobCreated():
+            history.jobs[event.job] = JobFacts(spec=event.spec, created_at=at)
+        case e.JobCompleted() if (job := history.jobs.get(event.job)) is not None:
+            job.completed = True
+        case e.JobDeleted():
+            _forget_job(history, event.job)
+        case e.TaskAdded() if (job := history.jobs.get(event.job)) is not None:
+            job.tasks[event.task] = TaskFacts(spec=event.spec)
+            job.unfinished[event.task] = None
+        case e.TaskPreparing() | e.TaskRunning() if (node := history.nodes.get(event.node)) is not None:
+            node.holders[(event.job, event.task)] = None
+            if (task := history.task(event.job, event.task)) is not None:
+                task.node = event.node
+        case e.TaskRetried() | e.TaskRequeued() | e.TaskCompleted() | e.TaskReactivated() | e.TaskDeleted():
+            _record_task(history, event)
+        case _:
+            pass
+
+
+def _record_task(history: History, event: e.TaskRetried | e.TaskRequeued | e.TaskCompleted | e.TaskReactivated | e.TaskDeleted) -> None:
+    """A task left its node, or was over already."""
+    job, task = history.jobs.get(event.job), history.task(event.job, event.task)
+    if job is None or task is None:
+        return
+    if task.node is not None and (node := history.nodes.get(task.node)) is not None:
+        node.holders.pop((event.job, event.task), None)
+    task.node = task.exited = task.stop = None
+    match event:
+        case e.TaskReactivated():
+            task.failures = 0
+            job.unfinished[event.task] = None
+        case e.TaskCompleted(result=result):
+            task.succeeded = result == "success"
+            job.unfinished.pop(event.task, None)
+        case e.TaskDeleted():
+            job.unfinished.pop(event.task, None)
+            del job.tasks[event.task]
+        case _:
+            pass
+
+
+def _forget_job(history: History, job_id: JobId) -> None:
+    job = history.jobs.pop(job_id, None)
+    if job is None:
+        return
+    for task in job.tasks:
+        history.states.pop(("task", job_id, task), None)
+    for node_id in job.visits:
+        history.states.pop(("preparation", job_id, node_id), None)
+        history.states.pop(("release", job_id, node_id), None)
+        if (node := history.nodes.get(node_id)) is not None:
+            node.jobs.pop(job_id, None)
+
+
+def _record_execution(history: History, event: e.Event, at: Micros) -> None:
+    match event:
+        case e.ExecutionRequested():
+            history.last_execution = max(history.last_execution, event.execution)
+            history.executions[event.execution] = LiveExecution(event)
+            if (node := history.nodes.get(event.node)) is not None:
+                node.live[event.execution] = None
+            if event.job is not None and (job := history.jobs.get(event.job)) is not None:
+                job.live[event.execution] = None
+                _launched(_come(history, event.job, event.node), history.task(event.job, event.task), event.kind)
+        case e.ExecutionConfirmed() if (live := history.executions.get(event.execution)) is not None:
+            live.confirmed_at = at
+            _happened(history, live.requested)
+        case e.ExecutionStopRequested() if (live := history.executions.get(event.execution)) is not None:
+            live.stop = event.then
+            _stop(history, live.requested, event.then)
+        case e.ExecutionEnded() | e.ExecutionNeverRan() | e.ExecutionUnresolved():
+            _record_outcome(history, event)
+        case _:
+            pass
+
+
+def _come(history: History, job_id: JobId, node_id: NodeId) -> Visit:
+    if (node := history.nodes.get(node_id)) is not None:
+        node.jobs[job_id] = None
+    return history.jobs[job_id].visits.setdefault(node_id, Visit())
+
+
+def _stop(history: History, requested: e.ExecutionRequested, then: e.StopThen) -> None:
+    if requested.kind == "task" and (task := history.task(requested.job, requested.task)) is not None:
+        task.stop = then
+    elif requested.kind == "preparation":
+        history.visit(requested.job, requested.node).stop = then
+
+
+def _launched(visit: Visit, task: TaskFacts | None, kind: ExecutionKind) -> None:
+    if kind == "preparation":
+        visit.preparation, visit.stop = "running", None
+    elif kind == "release":
+        visit.release = "running"
+    elif task is not None:
+        task.exited = task.stop = None
+
+
+def _record_outcome(history: History, event: Outcome) -> None:
+    live = history.executions.pop(event.execution, None)
+    if live is None:
+        return
+    requested = live.requested
+    if not isinstance(event, e.ExecutionNeverRan):
+        _happened(history, requested)
+    exited = event.exit_code if isinstance(event, e.ExecutionEnded) and not event.stopped else None
+    if (node := history.nodes.get(requested.node)) is not None:
+        node.live.pop(event.execution, None)
+        if requested.kind == "starttask":
+            node.start_exited = exited
+            node.start_succeeded = exited == 0
+            node.start_failures += bool(exited)
+    job = history.jobs.get(requested.job) if requested.job is not None else None
+    if job is None or requested.job is None:
+        return
+    job.live.pop(event.execution, None)
+    visit, task = _come(history, requested.job, requested.node), job.tasks.get(requested.task)
+    if requested.kind == "preparation":
+        visit.exited = exited
+        visit.failures += bool(exited)
+        if exited == 0:
+            visit.preparation = "succeeded"
+            _mark(history, requested, "prepared")
+    elif requested.kind == "release":
+        visit.release_exited = exited
+    elif task is not None:
+        task.exited = exited
+        task.failures += bool(exited)
+
+
+def _happened(history: History, requested: e.ExecutionRequested) -> None:
+    """The program ran, or nobody can say that it did not."""
+    if requested.kind == "task":
+        _mark(history, requested, "taskRan")
+    elif requested.kind == "preparation":
+        _mark(history, requested, "attempted")
+
+
+def _mark(history: History, requested: e.ExecutionRequested, what: ReleaseScope) -> None:
+    if requested.job is None or (job := history.jobs.get(requested.job)) is None:
+        return
+    visit = _come(history, requested.job, requested.node)
+    visit.task_ran = visit.task_ran or what == "taskRan"
+    visit.prepared = visit.prepared or what == "prepared"
+    visit.attempted = visit.attempted or what == "attempted"
+    release = job.spec.job_release_task
+    if release is not None and visit.release != "completed" and visit.reached(release.release_scope):
+        visit.debt = True
+
+
+def _record_run(history: History, event: e.Event) -> None:
+    """What was made of the run of a preparation, release or start task."""
+    match event:
+        case e.StartTaskStarted() | e.StartTaskRetried() if (node := history.nodes.get(event.node)) is not None:
+            node.start_exited = None
+            if isinstance(event, e.StartTaskStarted):
+                node.start_failures = 0
+        case (
+            e.PreparationStarted()
+            | e.PreparationRetried()
+            | e.PreparationCompleted()
+            | e.PreparationDue()
+            | e.ReleaseStarted()
+            | e.ReleaseInterrupted()
+            | e.ReleaseCompleted()
+            | e.ReleaseAbandoned()
+        ) if event.job in history.jobs:
+            _record_visit(_come(history, event.job, event.node), event)
+        case _:
+            pass
+
+
+def _record_visit(
+    visit: Visit,
+    event: e.PreparationStarted
+    | e.PreparationRetried
+    | e.PreparationCompleted
+    | e.PreparationDue
+    | e.ReleaseStarted
+    | e.ReleaseInterrupted
+    | e.ReleaseCompleted
+    | e.ReleaseAbandoned,
+) -> None:
+    match event:
+        case e.PreparationStarted():
+            visit.failures, visit.exited = 0, None
+        case e.PreparationRetried():
+            visit.exited = None
+        case e.ReleaseStarted():
+            visit.release_exited = None
+        case e.PreparationCompleted(result="failure"):
+            visit.preparation = "failed"
+        case e.PreparationCompleted():
+            pass  # Whether it succeeded was read from its execution.
+        case e.PreparationDue():
+            visit.preparation = "none"
+        case e.ReleaseInterrupted():
+            visit.release = "interrupted"
+        case e.ReleaseCompleted():
+            visit.release, visit.debt = "completed", False
+        case e.ReleaseAbandoned():
+            visit.debt = False
