@@ -70,12 +70,14 @@ _MISTAKES_SHOWN_MAX: Final = 20
 def submit(world: World, request: SubmitJob) -> Iterator[Event]:
     """Create a job with its first tasks; a repetition of the same specification decides to nothing.
 
-    Refused: InvalidPropertyValue (every mistake), JobExists (another specification under the same id).
+    Refused: RequestBodyTooLarge, InvalidPropertyValue (every mistake), JobBeingDeleted, JobExists (another specification under the same id).
     """
-    _refuse_mistakes([*check_job(request.spec), *check_tasks(request.spec, request.tasks)])
     _refuse_too_many(request.tasks)
+    _refuse_mistakes([*check_job(request.spec), *check_tasks(request.spec, request.tasks)])
     existing = world.jobs.get(request.spec.id)
     if existing is not None:
+        if existing.state == "deleting":
+            raise RequestRefused("JobBeingDeleted", f"job {existing.id} is deleting; submit it again when it is gone")
         if existing.spec != request.spec or any(_differs(existing, task) for task in request.tasks):
             raise RequestRefused("JobExists", f"job {existing.id} is {existing.state} and was submitted with another specification")
         return
@@ -87,12 +89,12 @@ def submit(world: World, request: SubmitJob) -> Iterator[Event]:
 def add_tasks(world: World, request: AddTasks) -> Iterator[Event]:
     """Add tasks, all or none; one that the job has already with the same specification is passed over.
 
-    Refused: JobNotFound, JobBeingTerminated, JobCompleted, JobBeingDeleted, InvalidPropertyValue, TaskExists.
+    Refused: JobNotFound, JobBeingTerminated, JobCompleted, JobBeingDeleted, RequestBodyTooLarge, InvalidPropertyValue, TaskExists.
     """
     job = find(world, request.job, "add tasks to it")
     tasks.refuse_if_over(job, "add tasks to it")
-    _refuse_mistakes(list(check_tasks(job.spec, request.tasks)))
     _refuse_too_many(request.tasks)
+    _refuse_mistakes(list(check_tasks(job.spec, request.tasks)))
     for task in request.tasks:
         if task.id in job.tasks and _differs(job, task):
             raise RequestRefused("TaskExists", f"job {job.id} already has a task {task.id}, with another specification")
