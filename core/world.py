@@ -330,14 +330,15 @@ def enqueue(world: World, job: Job, task: Task) -> None:
 def trim_queue(world: World, job: Job) -> None:
     """Drop tasks from the queue's front that are active no more, so that the front is always placeable."""
     queue = job.queue
-    while queue and not _is_queued(job, queue[0][1]):
+    while queue and not _is_queued(job, *queue[0]):
         heapq.heappop(queue)
     index_job(world, job)
 
 
-def _is_queued(job: Job, task: TaskId) -> bool:
+def _is_queued(job: Job, number: int, task: TaskId) -> bool:
+    """Whether the entry still stands: one left by a deleted task is not that of a later task of the same id."""
     entry = job.tasks.get(task)
-    return entry is not None and entry.state == "active"
+    return entry is not None and entry.state == "active" and entry.number == number
 
 
 def index_job(world: World, job: Job) -> None:
