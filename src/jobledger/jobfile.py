@@ -157,15 +157,18 @@ def _checked(data: object, record: type[T], sense: Callable[[T], Iterable[Mistak
 def _with_pool_info(data: object) -> tuple[object, list[Mistake]]:
     """The data with the file's own pool as the job's, where the job names none; a mistake where it names another."""
     match data:
-        case {"pool": {"id": str(pool_id)}, "job": {"poolInfo": {"poolId": str(wanted)}}} if wanted != pool_id:
+        case {"pool": {"id": str(pool_id)}, "job": {"poolInfo": {"poolId": str(wanted)}}} if wanted != pool_id and _is_id(wanted) and _is_id(pool_id):
             return data, [Mistake(path="job.poolInfo.poolId", text=f"is '{wanted}', but the pool of this file is '{pool_id}'")]
         case {"pool": dict(pool), "job": dict(job)} if job.get("poolInfo") is None:
-            own = pool.get("id")
-            usable = isinstance(own, str) and re.fullmatch(ID_PATTERN, own) is not None  # a bad one is the pool's mistake, and only that
-            filled = {**job, "poolInfo": {"poolId": own if usable else "_"}}
+            own = pool.get("id")  # a bad one is the pool's mistake, and only that
+            filled = {**job, "poolInfo": {"poolId": own if _is_id(own) else "_"}}
             return {**data, "job": filled}, []  # type: ignore[dict-item]  # a mapping pattern does not narrow the keys
         case _:
             return data, []
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(ID_PATTERN, value) is not None
 
 
 def _said_twice(data: object) -> list[Mistake]:
