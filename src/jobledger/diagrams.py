@@ -1,6 +1,6 @@
 """The state machines as people and tools read them: Mermaid diagrams, tables and JSON, all made from `core.machines`.
 
-Nothing is drawn by hand, so that nothing can drift.  A diagram's arrow that has no source enters the machine at its first event.
+Nothing is drawn by hand, so that nothing can drift.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,8 +16,9 @@ def mermaid(machine: Machine) -> str:
     for row in machine.rows:
         arrows.setdefault((row.source, row.target), []).append(row.trigger)
     lines = ["stateDiagram-v2"]
-    lines += [f"    {_node(source)} --> {target} : {', '.join(triggers)}" for (source, target), triggers in arrows.items()]
-    lines += [f"    {state} --> [*]" for state in machine.finals]
+    lines += [f'    state "{state}" as {_node(state)}' for state in machine.states if "-" in state]
+    lines += [f"    {_node(source)} --> {_node(target)} : {', '.join(triggers)}" for (source, target), triggers in arrows.items()]
+    lines += [f"    {_node(state)} --> [*]" for state in machine.finals]
     return "\n".join(lines) + "\n"
 
 
@@ -29,9 +30,7 @@ def as_json(machine: Machine) -> dict[str, Any]:
         "initial": ABSENT,
         "states": list(machine.states),
         "finals": list(machine.finals),
-        "rows": [
-            {"source": row.source, "event": row.trigger, "target": row.target} | ({"why": row.why} if row.why else {}) for row in machine.rows
-        ],
+        "rows": [{"source": row.source, "event": row.trigger, "target": row.target} | ({"why": row.why} if row.why else {}) for row in machine.rows],
     }
 
 
@@ -56,7 +55,8 @@ def state_machines_markdown() -> str:
 
 
 def _node(state: str) -> str:
-    return "[*]" if state == ABSENT else state
+    """The name of a state in a diagram, where a hyphen would begin an arrow."""
+    return "[*]" if state == ABSENT else state.replace("-", "_")
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,0 +1,49 @@
+"""Completing ids in a shell: what the ledger at hand has.  It helps where it can, and where it cannot it is silent."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+
+from ..core.errors import JobledgerError
+from ..core.events import Event, JobCreated, JobDeleted, TaskAdded, TaskDeleted
+from ..engine import DEFAULT_LEDGER
+from .common import opened
+
+_EVENTS_MAX: Final = 50_000
+"""Events that are read for a completion: about half a second, the most that somebody who pressed Tab should wait."""
+
+
+def job_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The jobs of the ledger that the command line so far names."""
+    ids: dict[str, None] = {}
+    for event in _events(ctx, None):
+        if isinstance(event, JobCreated):
+            ids[event.job] = None
+        elif isinstance(event, JobDeleted):
+            ids.pop(event.job, None)
+    return [job for job in ids if job.startswith(incomplete)]
+
+
+def task_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The tasks of the job that the command line so far names."""
+    ids: dict[str, None] = {}
+    for event in _events(ctx, f"job/{ctx.params.get('job')}"):
+        if isinstance(event, TaskAdded):
+            ids[event.task] = None
+        elif isinstance(event, TaskDeleted):
+            ids.pop(event.task, None)
+    return [task for task in ids if task.startswith(incomplete)]
+
+
+def _events(ctx: click.Context, stream: str | None) -> Iterator[Event]:
+    ledger = Path(ctx.params.get("ledger") or os.environ.get("JOBLEDGER_LEDGER") or DEFAULT_LEDGER)
+    try:
+        with opened(ledger) as store:
+            for recorded in store.read(until=_EVENTS_MAX, stream=stream):
+                yield recorded.event
+    except (JobledgerError, OSError, sqlite3.Error):
+        return

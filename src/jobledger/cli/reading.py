@@ -1,0 +1,361 @@
+"""The commands that only read: they need no engine, and a copy of the ledger will do.
+
+What `--json` prints is a contract (`docs/reference/cli.md`); what people see may change.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import click
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
+
+from ..core.errors import RequestRefused
+from ..core.events import STORED
+from ..core.explain import explain as explain_state
+from ..core.ids import Micros, TaskId
+from ..core.machines import MACHINES
+from ..core.ports import EventStore, RecordedEvent
+from ..core.world import Job, World
+from ..diagrams import as_json as machine_as_json
+from ..diagrams import mermaid, table
+from ..engine import wall_clock
+from ..eventstore import SqliteStore, event_as_json, rfc3339
+from ..jsonnames import nearest
+from ..owner import certainly_dead
+from ..replay import replay
+from ..subscribe import follow as follow_events
+from ..views import find_job, find_task, job_view, node_view, pool_view, status_document, task_counts, task_view
+from . import render, tail
+from .common import INTERRUPTED, json_option, ledger_option, opened, print_json, root_option
+from .complete import job_ids, task_ids
+
+TASK_STATES: Final = ("active", "preparing", "running", "completed", "succeeded", "failed")
+
+_COMPLETIONS: Final[dict[str, type[ShellComplete]]] = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+
+_job_argument = click.argument("job", shell_complete=job_ids)
+_task_argument = click.argument("task", shell_complete=task_ids)
+
+
+# --- status, nodes, tasks, explain ----------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("job", required=False, shell_complete=job_ids)
+@ledger_option
+@root_option
+@json_option
+def status(job: str | None, ledger: Path, root: Path, as_json: bool) -> None:
+    """Tell where a job is, or without JOB where all jobs and pools are.
+
+    With JOB: its state and task counts, why it is not further, preparation and release on each node, what failed, and where output lies.
+    With --json that is Azure Batch's objects under job, tasks, jobPreparationAndReleaseTaskStatus and taskCounts, and the ledger's position.
+
+    \b
+      jobledger status
+      jobledger status sample
+      jobledger status sample --json | jq .taskCounts
+    """
+    with opened(ledger) as store:
+        world, position = _replayed(store)
+        engine = _engine(store)
+        if job is not None:
+            found = _find_job(store, world, job)
+            if as_json:
+                print_json(status_document(world, found.id, position))
+            else:
+                _print(render.job_status(world, found, explain_state(world, found.id, None), root, _now()))
+        elif as_json:
+            jobs = [job_view(found) | {"taskCounts": task_counts(found)} for found in world.jobs.values()]
+            print_json({"jobs": jobs, "pools": [pool_view(pool) for pool in world.pools.values()], "engine": engine, "position": position})
+        else:
+            _print(render.overview(world, _now()))
+            click.echo(f"\n{_engine_text(engine, ledger)}; position {position}")
+
+
+@click.command()
+@ledger_option
+@json_option
+def nodes(ledger: Path, as_json: bool) -> None:
+    """List the nodes of all pools.
+
+    With --json: Azure Batch's node objects under nodes, and the ledger's position.
+
+    \b
+      jobledger nodes
+    """
+    with opened(ledger) as store:
+        world, position = _replayed(store)
+    if as_json:
+        print_json({"nodes": [node_view(node) for node in world.nodes.values()], "position": position})
+    elif world.nodes:
+        _print(render.node_table(world))
+    else:
+        click.echo("no nodes")
+
+
+@click.command()
+@_job_argument
+@click.option("--state", type=click.Choice(TASK_STATES), help="Only tasks in this state, or that ended so.")
+@ledger_option
+@json_option
+def tasks(job: str, state: str | None, ledger: Path, as_json: bool) -> None:
+    """List the tasks of a job, where they ran and how they ended.
+
+    With --json: Azure Batch's task objects under tasks, and the ledger's position.
+
+    \b
+      jobledger tasks sample
+      jobledger tasks sample --state failed
+    """
+    with opened(ledger) as store:
+        world, position = _replayed(store)
+        found = _find_job(store, world, job)
+    result = {"succeeded": "success", "failed": "failure"}.get(state or "")
+    chosen = [
+        task
+        for task in found.tasks.values()
+        if state is None or task.state == state or (result is not None and task.state == "completed" and task.result == result)
+    ]
+    if as_json:
+        print_json({"tasks": [task_view(found, task) for task in chosen], "position": position})
+    elif chosen:
+        _print(render.task_table(chosen, _now()))
+    else:
+        click.echo(f"job {job} has no tasks" + (f" that are {state}" if state is not None else ""))
+
+
+@click.command()
+@_job_argument
+@click.argument("task", required=False, shell_complete=task_ids)
+@ledger_option
+@json_option
+def explain(job: str, task: str | None, ledger: Path, as_json: bool) -> None:
+    """Say why a job, or one of its tasks, is not further than it is.
+
+    \b
+      jobledger explain sample
+      jobledger explain sample task003
+    """
+    with opened(ledger) as store:
+        world, position = _replayed(store)
+        found = _find_job(store, world, job)
+    about = None if task is None else find_task(found, task)
+    reasons = explain_state(world, found.id, None if about is None else about.spec.id)
+    if as_json:
+        print_json(
+            {"job": found.id}
+            | ({} if task is None else {"task": task})
+            | {"reasons": [attrs.asdict(reason) for reason in reasons], "position": position}
+        )
+        return
+    click.echo(f"job {found.id} is {found.state}" if about is None else f"task {about.spec.id} of job {found.id} is {about.state}")
+    for reason in reasons:
+        click.echo(f"  {render.printable(reason.text)} ({reason.code})")
+
+
+# --- events ---------------------------------------------------------------------------------------------------
+
+
+def _type_pattern(_ctx: click.Context, _parameter: click.Parameter, pattern: str | None) -> str | None:
+    names = [name for name, _ in STORED.values()]
+    if pattern is None or any(fnmatchcase(name, pattern) for name in names):
+        return pattern
+    meant = nearest(pattern, names)
+    raise click.BadParameter(f"no event is called {pattern!r}" + (f"; did you mean {meant}?" if meant else "; try 'task.*'"))
+
+
+@click.command()
+@click.option("--job", help="Only events of this job.", shell_complete=job_ids)
+@click.option("--task", help="Only events that name this task (the id of a preparation or release task names its executions).")
+@click.option("--node", help="Only events that name this node.")
+@click.option("--type", "pattern", callback=_type_pattern, help="Only events whose stored name matches, such as task.completed or 'release.*'.")
+@click.option("--after", type=click.IntRange(0), default=0, help="Only events after this position.")
+@click.option("--until", type=click.IntRange(1), help="Only events up to this position.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with events as they happen, until --until or Ctrl-C.")
+@ledger_option
+@json_option
+def events(
+    job: str | None,
+    task: str | None,
+    node: str | None,
+    pattern: str | None,
+    after: int,
+    until: int | None,
+    follow: bool,
+    ledger: Path,
+    as_json: bool,
+) -> None:
+    """Print what happened, in order.
+
+    With --json one object a line, with position, stream, type, version, recordedAt, causation, correlation, actor, data and hash.
+
+    \b
+      jobledger events --job sample
+      jobledger events --type 'release.*' --node workstation-1
+      jobledger events --follow --json --after 1200
+    """
+
+    def wanted(recorded: RecordedEvent) -> bool:
+        event = recorded.event
+        return (
+            (job is None or getattr(event, "job", None) == job)
+            and (task is None or getattr(event, "task", None) == task)
+            and (node is None or getattr(event, "node", None) == node)
+            and (pattern is None or fnmatchcase(STORED[type(event)][0], pattern))
+        )
+
+    with opened(ledger) as store, _interruptible():
+        if follow:
+            recorded_events = _up_to(follow_events(store, after=after), until, after)
+        else:
+            recorded_events = store.read(after=after, until=until, stream=None if job is None else f"job/{job}")
+        for recorded in filter(wanted, recorded_events):
+            click.echo(json.dumps(event_as_json(recorded), ensure_ascii=False) if as_json else render.event_line(recorded))
+
+
+def _up_to(recorded_events: Iterable[RecordedEvent], until: int | None, after: int) -> Iterator[RecordedEvent]:
+    """Events up to position `until`, without waiting for one beyond it."""
+    if until is not None and until <= after:
+        return
+    for recorded in recorded_events:
+        yield recorded
+        if recorded.position == until:
+            return
+
+
+# --- log ------------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@_job_argument
+@_task_argument
+@click.option("--node", help="The node, where several ran it (a preparation or release task).")
+@click.option("--stderr", is_flag=True, help="What it wrote to standard error, in place of standard output.")
+@click.option("-f", "--follow", is_flag=True, help="Go on as it grows, until the task has ended.")
+@ledger_option
+@root_option
+def log(job: str, task: str, node: str | None, stderr: bool, follow: bool, ledger: Path, root: Path) -> None:
+    """Print the output of a task's latest run.
+
+    TASK may be the id of the job preparation or release task (jobpreparation and jobrelease, unless the job names them otherwise).
+
+    \b
+      jobledger log sample task001
+      jobledger log sample jobpreparation --node workstation-1 --stderr
+    """
+    which: tail.Which = "stderr" if stderr else "stdout"
+    with opened(ledger) as store, _interruptible():
+        world, position = _replayed(store)
+        found = _find_job(store, world, job)
+        ran_on = tail.where_ran(found, task, node)
+        path = tail.path_on(world, found, TaskId(task), which, root)
+        out = sys.stdout.buffer
+        if follow and (ran_on is not None or task in found.tasks):
+            tail.follow(store, found, TaskId(task), ran_on, path, out, after=position)
+        elif ran_on is None:
+            hint = "; --follow waits for it" if task in found.tasks and found.tasks[TaskId(task)].state != "completed" else ""
+            raise RequestRefused("FileNotFound", f"{task} of job {job} has not run, so there is no output{hint}")
+        else:
+            tail.copy(path(ran_on), out)
+
+
+# --- machines and completion ----------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("name", required=False, type=click.Choice(list(MACHINES)))
+@click.option("--format", "form", type=click.Choice(["table", "mermaid", "json"]), default="table", show_default=True, help="How to print them.")
+def machines(name: str | None, form: str) -> None:
+    """Print the state machines: what may happen in which state, and where it leads.
+
+    \b
+      jobledger machines job
+      jobledger machines release --format mermaid
+    """
+    chosen = list(MACHINES.values()) if name is None else [MACHINES[name]]
+    if form == "json":
+        print_json(machine_as_json(chosen[0]) if name is not None else [machine_as_json(machine) for machine in chosen])
+        return
+    for number, machine in enumerate(chosen):
+        if name is None:
+            click.echo(("\n" if number else "") + (f"{machine.name}: {machine.of}\n" if form == "table" else f"%% {machine.name}: {machine.of}"))
+        click.echo(table(machine) if form == "table" else mermaid(machine), nl=False)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(list(_COMPLETIONS)))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print a script that makes a shell complete commands, options, and ids of jobs and tasks.
+
+    \b
+      bash: eval "$(jobledger completion bash)"           in ~/.bashrc
+      zsh:  eval "$(jobledger completion zsh)"            in ~/.zshrc
+      fish: jobledger completion fish > ~/.config/fish/completions/jobledger.fish
+    """
+    kind = _COMPLETIONS[shell]
+    click.echo(kind(ctx.find_root().command, {}, "jobledger", "_JOBLEDGER_COMPLETE").source())
+
+
+# --- helpers --------------------------------------------------------------------------------------------------
+
+
+def _replayed(store: EventStore) -> tuple[World, int]:
+    """The world as of now, and the ledger's position of which it is."""
+    position = store.head().position
+    world, _ = replay(store, until=position)
+    return world, position
+
+
+def _find_job(store: EventStore, world: World, job: str) -> Job:
+    """A job by id.  Refused: JobNotFound, with where its story is told if it was deleted."""
+    try:
+        return find_job(world, job)
+    except RequestRefused as error:
+        if next(store.read(stream=f"job/{job}"), None) is None:
+            raise
+        raise RequestRefused(error.code, f"job {job} was deleted; `jobledger events --job {job}` tells what happened to it") from None
+
+
+def _engine(store: SqliteStore) -> dict[str, Any]:
+    """Whether an engine drives the ledger: `driving`, `gone` (its process has ended, or its lease has), or `none`."""
+    lease = store.current_lease()
+    if lease is None:
+        return {"state": "none"}
+    gone = lease.expires_at < _now() or certainly_dead(lease)
+    return {"state": "gone" if gone else "driving", "owner": lease.owner, "epoch": lease.epoch, "leaseExpiresAt": rfc3339(lease.expires_at)}
+
+
+def _engine_text(engine: dict[str, Any], ledger: Path) -> str:
+    match engine["state"]:
+        case "driving":
+            return f"{ledger} is driven by an engine ({engine['owner']})"
+        case "gone":
+            return f"{ledger}: its last engine ({engine['owner']}) ended without a word; `jobledger engine` or `jobledger run` takes up from there"
+        case _:
+            return f"{ledger}: no engine drives it"
+
+
+def _now() -> Micros:
+    return Micros(wall_clock())
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the command with the status that says so, and without a word."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
