@@ -1,0 +1,215 @@
+"""Explain: why a job or a task is in its state, as data.
+
+It looks at counts, queue heads and the pool's nodes, never at all tasks of a job, so that asking about one of a million tasks is cheap.
+The answers are facts of the world now; what led to them is in the ledger.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from attrs import frozen
+
+from . import job as jobs
+from . import task as tasks
+from .ids import JobId, NodeId, TaskId
+from .world import Execution, Job, Node, Pool, Run, Task, World, takes_tasks
+
+NODES_NAMED_MAX = 8
+"""Nodes that one reason names; the text says how many more there are."""
+
+
+@frozen(kw_only=True)
+class Reason:
+    """One fact that holds something back, or that settled it.
+
+    `code` is stable and for programs, `text` for people; `subject` names the node, task, pool or execution that it is about.
+    """
+
+    code: str
+    text: str
+    subject: str | None = None
+
+
+def explain(world: World, job_id: JobId, task_id: TaskId | None = None) -> list[Reason]:
+    """Why a job, or one of its tasks, is where it is.  Refused: JobNotFound, TaskNotFound."""
+    if task_id is None:
+        return list(_job(world, jobs.find(world, job_id, "explain it")))
+    job, task = tasks.find(world, job_id, task_id, "explain")
+    return list(_task(world, job, task))
+
+
+# --- a task ---------------------------------------------------------------------------------------------------
+
+
+def _task(world: World, job: Job, task: Task) -> Iterator[Reason]:
+    match task.state:
+        case "active":
+            yield from _waits_for_a_node(world, job)
+        case "preparing" if task.node is not None:
+            yield from _waits_for_preparation(world, job, task.node)
+        case "running" if task.execution is not None:
+            yield _runs(world.executions[task.execution])
+        case _:
+            yield _ended(task)
+    if task.retries:
+        allowed = tasks.retries_allowed(job, task)
+        limit = "without limit" if allowed == -1 else f"of {allowed}"
+        yield Reason(code="Retried", text=f"it was retried {task.retries} times ({limit}); the last exit code was {task.exit_code}")
+    if task.requeues:
+        yield Reason(code="Requeued", text=f"it was requeued {task.requeues} times, which counts as no retry", subject=task.node)
+
+
+def _waits_for_a_node(world: World, job: Job) -> Iterator[Reason]:
+    if job.state != "active":
+        yield Reason(code="JobNotActive", text=f"job {job.id} is {job.state}, and tasks start only while it is active", subject=job.id)
+        return
+    pool = world.pools.get(job.spec.pool_info.pool_id)
+    if pool is None:
+        name = job.spec.pool_info.pool_id
+        yield Reason(code="PoolNotFound", text=f"there is no pool {name}; the job waits until there is one", subject=name)
+    elif job.blocked:
+        yield _all_failed(job)
+    else:
+        yield from _waits_for_a_slot(world, job, pool)
+
+
+def _waits_for_a_slot(world: World, job: Job, pool: Pool) -> Iterator[Reason]:
+    able = [node for node_id in pool.nodes if takes_tasks(node := world.nodes[node_id])]
+    if not able:
+        yield _no_node(world, pool)
+        return
+    eligible = [node for node in able if node.id not in job.ineligible]
+    if job.ineligible:
+        yield _some_failed(job, able_left=len(eligible))
+    slots, used = len(eligible) * pool.spec.task_slots_per_node, sum(len(node.tasks) for node in eligible)
+    if eligible and used >= slots:
+        yield Reason(code="NoFreeSlot", text=f"all {slots} task slots of the nodes it may use are taken", subject=pool.id)
+    ahead = [entry[2] for entry in pool.ready if entry < (-job.spec.priority, job.number, job.id)]
+    if ahead:
+        named = ", ".join(ahead[:NODES_NAMED_MAX]) + (f" and {len(ahead) - NODES_NAMED_MAX} more" if len(ahead) > NODES_NAMED_MAX else "")
+        yield Reason(code="JobsAhead", text=f"jobs of higher priority or submitted earlier have tasks waiting too: {named}", subject=pool.id)
+    yield Reason(code="Queued", text=f"{job.counts['active']} tasks of the job wait for a slot, in order of submission", subject=job.id)
+
+
+def _no_node(world: World, pool: Pool) -> Reason:
+    if not pool.nodes:
+        return Reason(code="NoNodes", text=f"pool {pool.id} has no nodes", subject=pool.id)
+    states = Counter(_node_word(world.nodes[node_id]) for node_id in pool.nodes)
+    listed = ", ".join(f"{count} {state}" for state, count in states.items())
+    return Reason(code="NoNodeUp", text=f"no node of pool {pool.id} takes tasks now: {listed}", subject=pool.id)
+
+
+def _node_word(node: Node) -> str:
+    return f"{node.state} ({node.reason})" if node.state in {"unusable", "unknown", "preempted"} and node.reason else node.state
+
+
+def _some_failed(job: Job, *, able_left: int) -> Reason:
+    return Reason(
+        code="PreparationFailed",
+        text=f"preparation failed on {_failed_nodes(job)}, which take no task of this job until reimaged; {able_left} other nodes may",
+        subject=job.id,
+    )
+
+
+def _all_failed(job: Job) -> Reason:
+    return Reason(
+        code="JobPreparationTaskFailed",
+        text=f"preparation failed on every node of the pool: {_failed_nodes(job)}.  Reimage or add a node, or terminate the job",
+        subject=job.id,
+    )
+
+
+def _failed_nodes(job: Job) -> str:
+    named = [f"{node} ({_result(job.preparations[node])})" for node in list(job.ineligible)[:NODES_NAMED_MAX]]
+    more = len(job.ineligible) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+def _result(run: Run) -> str:
+    if run.exit_code is not None:
+        return f"exit code {run.exit_code}"
+    return run.failure.code if run.failure is not None else run.result or run.state
+
+
+def _waits_for_preparation(world: World, job: Job, node: NodeId) -> Iterator[Reason]:
+    run = job.preparations[node]
+    attempt = f"try {run.retries + 1}" if run.retries else "the first try"
+    yield Reason(
+        code="WaitingForPreparation", text=f"it waits on {node} for the job's preparation there, which is {run.state} ({attempt})", subject=node
+    )
+    if run.execution is not None:
+        yield _runs(world.executions[run.execution])
+
+
+def _runs(execution: Execution) -> Reason:
+    seen = "was asked to run and has not been seen to start yet" if execution.state == "requested" else "runs"
+    wish = f"; it was asked to end: {execution.stop.cause}" if execution.stop is not None else ""
+    pid = f", process {execution.pid}" if execution.pid is not None else ""
+    text = f"{execution.kind} {execution.task} {seen} on {execution.node} (execution {execution.id}{pid}){wish}"
+    return Reason(code="Stopping" if execution.stop is not None else "Running", text=text, subject=f"execution {execution.id}")
+
+
+def _ended(task: Task) -> Reason:
+    if task.failure is None:
+        return Reason(code="Succeeded", text=f"it ran on {task.node} and exited with 0", subject=task.node)
+    details = "".join(f"; {detail.value}" for detail in task.failure.details if detail.name == "Message")
+    code = f", exit code {task.exit_code}" if task.exit_code is not None else ""
+    return Reason(code=task.failure.code, text=f"it failed: {task.failure.message}{details}{code}", subject=task.node)
+
+
+# --- a job ----------------------------------------------------------------------------------------------------
+
+
+def _job(world: World, job: Job) -> Iterator[Reason]:
+    match job.state:
+        case "active":
+            yield from _active(world, job)
+        case "disabling" | "enabling":
+            yield from _waits_for_ends(world, job, f"the job is {job.state} until what had to stop has stopped")
+        case "disabled":
+            yield Reason(code="JobDisabled", text="the job is disabled: nothing of it starts until it is enabled", subject=job.id)
+        case "terminating" | "deleting":
+            yield from _ending(world, job)
+        case _:
+            yield Reason(code="JobCompleted", text=f"the job is completed: {job.terminate_reason}", subject=job.id)
+
+
+def _active(world: World, job: Job) -> Iterator[Reason]:
+    if not job.tasks:
+        yield Reason(code="NoTasks", text="the job has no tasks; add some, or terminate it", subject=job.id)
+    elif job.counts["completed"] == len(job.tasks):
+        yield Reason(
+            code="AllTasksComplete",
+            text="all tasks are complete, and onAllTasksComplete is noaction: the job stays active until it is terminated or deleted",
+            subject=job.id,
+        )
+    if job.counts["active"]:
+        yield from _waits_for_a_node(world, job)
+    for node, run in _running(job.preparations):
+        yield Reason(code="Preparing", text=f"preparation is running on {node}, {len(job.preparations[node].waiting)} tasks wait for it", subject=run)
+    if job.counts["running"]:
+        yield Reason(code="TasksRunning", text=f"{job.counts['running']} tasks are running", subject=job.id)
+
+
+def _ending(world: World, job: Job) -> Iterator[Reason]:
+    if len(job.live) > job.releasing:
+        yield from _waits_for_ends(world, job, f"the job is {job.state} and its tasks and preparations end first")
+        return
+    for node, run in _running(job.releases):
+        yield Reason(code="Releasing", text=f"release is running on {node}", subject=run)
+    for node in list(job.owed)[:NODES_NAMED_MAX]:
+        yield Reason(code="ReleaseOwed", text=f"release waits for node {node}, which is {world.nodes[node].state}", subject=node)
+
+
+def _waits_for_ends(world: World, job: Job, text: str) -> Iterator[Reason]:
+    yield Reason(code="WaitingForTasksToEnd", text=text, subject=job.id)
+    for execution_id in list(job.live)[:NODES_NAMED_MAX]:
+        yield _runs(world.executions[execution_id])
+
+
+def _running(runs: Mapping[NodeId, Run]) -> Iterator[tuple[NodeId, str]]:
+    shown = 0
+    for node, run in runs.items():
+        if run.state == "running" and shown < NODES_NAMED_MAX:
+            shown += 1
+            yield node, f"execution {run.execution}"
