@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 SAMPLE ?= examples/job_prep_release.yaml
 # Two processes are no faster than one on one core, and worksteal evens out slow tests; `make test PYTEST_ARGS=-x` runs in one.
 PYTEST_ARGS ?= -n auto --dist worksteal
+BENCH_ARGS ?=
 
 # An environment is as good as pyproject.toml, so its stamp carries that file's checksum: a second `make` installs nothing.
 SUM := $(shell cksum < pyproject.toml | tr -d ' ')
@@ -40,7 +41,7 @@ docs-check: $(DEVELOPMENT) ## check that those pages say what the code does
 	$(BIN)/python -m jobledger.docsgen --check
 
 bench: $(DEVELOPMENT) ## run the benchmarks
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
 
 clean: ## remove the environment, caches and builds; ledgers stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
