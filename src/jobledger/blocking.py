@@ -10,6 +10,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from .core.errors import ExecutorError
 from .core.ids import JobId, PoolId, TaskId
 from .core.ports import EventStore, Executor, RecordedEvent
 from .core.requests import Request
@@ -39,6 +40,7 @@ class BlockingEngine:
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="jobledger engine", daemon=True)
+        self._closing = threading.Lock()
         self._thread.start()
         try:
             self._engine = self._call(Engine.open(ledger, root=root, executors=executors, durability=durability, clock=clock))
@@ -117,11 +119,12 @@ class BlockingEngine:
 
     def close(self) -> None:
         """Record the stop and let go of the ledger; what runs goes on.  Raises the error that stopped the engine, if one did."""
-        if self._thread.is_alive():
-            try:
-                self._call(self._engine.close())
-            finally:
-                self._end_thread()
+        with self._closing:
+            if self._thread.is_alive():
+                try:
+                    self._call(self._engine.close())
+                finally:
+                    self._end_thread()
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +133,12 @@ class BlockingEngine:
         self.close()
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        try:
+            called = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:  # The loop is closed.
+            coroutine.close()
+            raise ExecutorError("the engine is closed") from None
+        return called.result()
 
     def _end_thread(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

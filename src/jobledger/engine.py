@@ -10,6 +10,7 @@ became owed to the executors and answers whoever asked.  Reading order: `Engine.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -27,7 +28,7 @@ from .core.advance import Decided, settle
 from .core.commands import BootNode, Command, RetireNode, RunCommand, StopExecution
 from .core.deadlines import next_deadline
 from .core.decide import ClockAdvanced
-from .core.errors import ExecutorError, JobledgerError, LedgerBusy, RequestRefused
+from .core.errors import AppendConflict, ExecutorError, JobledgerError, LedgerBusy, RequestRefused, StoreError
 from .core.events import EngineStarted, EngineStopped
 from .core.execution import run_command
 from .core.ids import SECOND, Duration, JobId, Micros, NodeId, PoolId, TaskId
@@ -36,7 +37,7 @@ from .core.reports import Report
 from .core.specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
 from .core.world import World
 from .eventstore import Durability, decode_request, open_store
-from .owner import certainly_dead, own_name
+from .owner import certainly_dead, new_name
 from .plugins import executor_names, make_executor
 from .recorder import Arrival, Recorder, of_report, subject_of
 from .replay import replay
@@ -121,10 +122,13 @@ class Engine:
             engine = cls(store, world, lease, last, Path(root), executors or {}, clock)
             await engine._recover()
         except BaseException:
-            if engine is not None:
-                await engine._let_go_of_executors()
-            store.release_lease(lease)
-            store.close()
+            try:
+                if engine is not None:
+                    await engine._let_go_of_executors()
+            finally:
+                with contextlib.suppress(StoreError):
+                    store.release_lease(lease)
+                store.close()
             raise
         return engine
 
@@ -137,7 +141,7 @@ class Engine:
         """
         self._check_open()
         self._check_executor(request)
-        if len(self._arrivals) >= WAITING_REQUESTS_MAX:
+        if len(self._asked) >= WAITING_REQUESTS_MAX:
             raise RequestRefused("ServerBusy", f"{WAITING_REQUESTS_MAX} requests wait already; try again")
         answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -242,13 +246,14 @@ class Engine:
         if self._driver is not None:
             await asyncio.wait([self._driver])
         self._turn_away(ExecutorError("the engine was closed"))
-        await self._let_go_of_executors()
         try:
+            await self._let_go_of_executors()
             if self._failure is None:
                 self._recorder.note(EngineStopped(epoch=self._lease.epoch), self._time())
                 self._recorder.commit()
-                self._store.release_lease(self._lease)
         finally:
+            with contextlib.suppress(StoreError):  # What stopped the engine may stop this too; then the lease runs out by itself.
+                self._store.release_lease(self._lease)
             self._store.close()
         if self._failure is not None:
             raise self._failure
@@ -312,19 +317,42 @@ class Engine:
     def _turn(self) -> None:
         """Decide what has arrived, make it durable, then act on it."""
         now = self._time()
-        for _ in range(min(len(self._arrivals), TURN_ARRIVALS_MAX)):
-            self._recorder.take(self._arrivals.popleft(), now)
-        deadline = next_deadline(self._world)
-        if deadline is not None and deadline <= now:
-            self._recorder.take(Arrival(stimulus=ClockAdvanced(), causation="clock", correlation="engine"), now)
+        taken = [self._arrivals.popleft() for _ in range(min(len(self._arrivals), TURN_ARRIVALS_MAX))]
+        self._decide(taken, now)
         if now >= self._lease.expires_at - LEASE_TTL * 2 // 3:
             self._lease = self._recorder.lease = self._store.renew_lease(self._lease, now=Micros(self._clock()), ttl=LEASE_TTL)
         if self._recorder.pending:
-            self._recorder.commit()
-            self._letters.clear()
+            try:
+                self._letters -= self._recorder.commit()
+            except AppendConflict:
+                if not self._was_withdrawn():
+                    raise
+                self._begin_again(taken)
+                return
             self._dispatch()
             turned, self._turned = self._turned, asyncio.Event()
             turned.set()
+
+    def _decide(self, arrivals: Sequence[Arrival], now: Micros) -> None:
+        for arrival in arrivals:
+            self._recorder.take(arrival, now)
+        deadline = next_deadline(self._world)
+        if deadline is not None and deadline <= now:
+            self._recorder.take(Arrival(stimulus=ClockAdvanced(), causation="clock", correlation="engine"), now)
+
+    def _was_withdrawn(self) -> bool:
+        """Whether nothing has happened but that somebody took a request back while it was being decided."""
+        pending = {letter.id for letter in self._store.pending_requests()}
+        return not self._letters <= pending and self._store.head() == self._recorder.head
+
+    def _begin_again(self, taken: Sequence[Arrival]) -> None:
+        """The world is ahead of the ledger: rebuild it, and let all arrive once more; the inbox is read anew."""
+        self._world, _ = replay(self._store)
+        self._recorder = Recorder(self._store, self._world, self._lease, self._recorder.head)
+        self._arrivals = deque(arrival for arrival in (*taken, *self._arrivals) if arrival.letter is None)
+        self._letters.clear()
+        self._inbox_at = 0.0
+        self._wake.set()
 
     def _dispatch(self) -> None:
         """Hand every command that became owed to its executor."""
@@ -337,8 +365,7 @@ class Engine:
                     pool = command.launch.pool
             by_executor.setdefault(self._world.pools[pool].spec.executor, []).append(command)
         for name, commands in by_executor.items():
-            if (executor := self._executors.get(name)) is not None:
-                executor.submit(commands)
+            self._executors[name].submit(commands)
 
     async def _sleep(self) -> None:
         """Until something arrives, the next deadline, the lease's renewal or the next look at the inbox."""
@@ -374,9 +401,13 @@ class Engine:
 
     async def _open_new_executors(self) -> None:
         """Open executors of pools that are about to be created, so that their commands find them."""
-        for arrival in list(self._arrivals):
-            if isinstance(arrival.stimulus, q.CreatePool) and arrival.stimulus.spec.executor not in self._executors:
-                await self._open_executor(arrival.stimulus.spec.executor)
+        while missing := self._missing_executors():  # Opening one takes a while, in which more may arrive.
+            for name in missing:
+                await self._open_executor(name)
+
+    def _missing_executors(self) -> set[str]:
+        wanted = {arrival.stimulus.spec.executor for arrival in self._arrivals if isinstance(arrival.stimulus, q.CreatePool)}
+        return wanted - self._executors.keys()
 
     async def _open_executor(self, name: str) -> None:
         executor = self._ready_made.get(name) or make_executor(name, self._root)
@@ -390,6 +421,8 @@ class Engine:
     async def _let_go_of_executors(self) -> None:
         for watcher in self._watchers:
             watcher.cancel()
+        if self._watchers:
+            await asyncio.wait(self._watchers)
         for executor in self._executors.values():
             await executor.close()
 
@@ -437,7 +470,7 @@ class Engine:
 
 def _take_lease(store: EventStore, now: Micros) -> Lease:
     """The ledger's lease, at once where its owner is known to be dead.  Raises `LedgerBusy`."""
-    owner = own_name()
+    owner = new_name()
     try:
         return store.acquire_lease(owner, now=now, ttl=LEASE_TTL)
     except LedgerBusy:

@@ -8,15 +8,17 @@ import psutil
 from .core.ports import Lease
 
 
-def own_name() -> str:
-    """`host/pid/start`, the start in hundredths of a second since the epoch."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_start(psutil.Process())}"
+def new_name() -> str:
+    """`host/pid/start/engine`: the start in hundredths of a second since the epoch, and a part of its own for each engine of a process."""
+    return f"{socket.gethostname()}/{os.getpid()}/{_start(psutil.Process())}/{os.urandom(3).hex()}"
 
 
 def certainly_dead(lease: Lease) -> bool:
     """Whether the owner was a process of this machine that is gone: then nobody has to wait for the lease to run out."""
-    host, _, rest = lease.owner.rpartition("/")[0].partition("/")
-    pid, start = rest, lease.owner.rpartition("/")[2]
+    parts = lease.owner.split("/")
+    if len(parts) != 4:
+        return False
+    host, pid, start, _ = parts
     if host != socket.gethostname() or not pid.isdigit() or not start.isdigit():
         return False
     try:

@@ -14,6 +14,7 @@ from .core.advance import Decided, advance
 from .core.decide import Stimulus
 from .core.errors import ImpossibleEvent, RequestRefused
 from .core.events import Event
+from .core.evolve import evolve
 from .core.ids import Micros
 from .core.ports import EventStore, Head, InboxReply, InboxRequest, Lease, NewEvent
 from .core.world import World
@@ -68,6 +69,7 @@ class Recorder:
 
     def note(self, event: Event, now: Micros) -> None:
         """Record an event of the engine itself."""
+        evolve(self.world, event, now)
         self._events.append(NewEvent(event=event, recorded_at=now, causation="engine", correlation="engine", actor=ENGINE_ACTOR))
 
     def decided(self, batch: list[Decided], arrival: Arrival, now: Micros) -> None:
@@ -79,14 +81,18 @@ class Recorder:
         """Whether there is anything to commit or to answer."""
         return bool(self._events or self._replies or self._answers)
 
-    def commit(self) -> None:
-        """Make it true, then tell whoever waits.  Raises `StoreError`, and then nothing of it happened."""
+    def commit(self) -> set[str]:
+        """Make it true, then tell whoever waits; what comes back are the inbox's requests that were answered.
+
+        Raises `StoreError`, and then nothing of it happened.
+        """
         events, replies, answers = self._events, self._replies, self._answers
         self._events, self._replies, self._answers = [], [], []
         if events or replies:
             self.head = self.store.append(events, expected=self.head.position, lease=self.lease, replies=replies)
         for answer, refusal in answers:
             answer(self.head if refusal is None else refusal)
+        return {reply.request for reply in replies}
 
     def _add(self, batch: list[Decided], arrival: Arrival, now: Micros) -> None:
         first = len(self._events)
