@@ -152,7 +152,7 @@ def explain(job: str, task: str | None, ledger: Path, as_json: bool) -> None:
         print_json(
             {"job": found.id}
             | ({} if task is None else {"task": task})
-            | {"reasons": [attrs.asdict(reason) for reason in reasons], "position": position}
+            | {"reasons": [attrs.asdict(reason, filter=_told) for reason in reasons], "position": position}
         )
         return
     click.echo(f"job {found.id} is {found.state}" if about is None else f"task {about.spec.id} of job {found.id} is {about.state}")
@@ -341,6 +341,10 @@ def _engine_text(engine: dict[str, Any], ledger: Path) -> str:
             return f"{ledger}: its last engine ({engine['owner']}) ended without a word; `jobledger engine` or `jobledger run` takes up from there"
         case _:
             return f"{ledger}: no engine drives it"
+
+
+def _told(_field: "attrs.Attribute[Any]", value: object) -> bool:
+    return value is not None
 
 
 def _now() -> Micros:

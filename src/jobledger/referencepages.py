@@ -1,0 +1,134 @@
+"""The reference pages that are made from code: every event, and every command of the command line."""
+
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any, Final
+
+import attrs
+import click
+
+from .cli import main
+from .core.events import STORED, Event
+from .core.ids import Duration, ExecutionId, JobId, Micros, NodeId, PoolId, TaskId
+from .core.machines import MACHINES
+
+_NAMES: Final[dict[Any, str]] = {
+    bool: "true or false",
+    Duration: "microseconds",
+    ExecutionId: "execution id",
+    int: "number",
+    JobId: "job id",
+    Micros: "microseconds since 1970",
+    NodeId: "node id",
+    PoolId: "pool id",
+    str: "text",
+    TaskId: "task id",
+    types.NoneType: "null",
+}
+_VALUES: Final[dict[type, str]] = {click.Path: "PATH", click.IntRange: "N", click.FloatRange: "SECONDS"}
+
+
+def events_markdown() -> str:
+    """The page of all events, in the order in which the code lists them."""
+    parts = [
+        "# Events",
+        "",
+        "Made from `core/events.py` and the state machines by `python -m jobledger.docsgen`.",
+        "A stored name and its version are a promise to every ledger ever written.",
+        "Every event is read by one stream: `job/<id>` where it names a job, else `node/<id>`, `pool/<id>` or `engine`.",
+        "What surrounds an event (position, time, cause, actor, hash) is the same for all; `jobledger events --json` shows it.",
+        "",
+        "A type such as `failureInfo` or `jobSpec` is the record of that name, with Azure Batch's fields in snake_case.",
+        "",
+    ]
+    for event, (name, version) in STORED.items():
+        parts += [f"## {name}", "", f"Version {version}.", *_prose(event), "", *_fields(event), *_moves(event), ""]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def cli_markdown() -> str:
+    """The page of all commands.  It is put together here, because the layout of `--help` differs between versions of click."""
+    parts = ["# Command line", "", "Made from the commands themselves by `python -m jobledger.docsgen`; `--help` says the same.", ""]
+    parts += _help(main)
+    for name in sorted(main.commands):
+        command = main.commands[name]
+        arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+        options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+        usage = " ".join(["jobledger", name, *(["[OPTIONS]"] if options else []), *map(_argument, arguments)])
+        parts += [f"## {name}", "", f"`{usage}`", "", *_help(command)]
+        parts += [*map(_option, options), ""] if options else []
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+# --- commands -------------------------------------------------------------------------------------------------
+
+
+def _help(command: click.Command) -> Iterator[str]:
+    """A command's help, of which what click is told not to rewrap is an example."""
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        if paragraph.startswith("\b\n"):
+            yield from ("```text", textwrap.dedent(paragraph.removeprefix("\b\n")), "```", "")
+        else:
+            yield from (paragraph, "")
+
+
+def _argument(argument: click.Argument) -> str:
+    name = "|".join(argument.type.choices) if isinstance(argument.type, click.Choice) else (argument.name or "").upper()
+    return name if argument.required else f"[{name}]"
+
+
+def _option(option: click.Option) -> str:
+    if option.is_flag:
+        value = ""
+    elif isinstance(option.type, click.Choice):
+        value = " " + "|".join(option.type.choices)
+    else:
+        value = f" {_VALUES.get(type(option.type), 'TEXT')}"
+    notes = [f"default `{option.default}`"] if option.show_default else []
+    notes += [f"environment `{option.envvar}`"] if option.envvar is not None else []
+    notes += ["required"] if option.required else []
+    return f"- `{', '.join(option.opts)}{value}`: {option.help}" + (f" ({'; '.join(notes)})" if notes else "")
+
+
+# --- events ---------------------------------------------------------------------------------------------------
+
+
+def _prose(event: type[Event]) -> list[str]:
+    doc = inspect.getdoc(event) if event.__doc__ is not None else None
+    return doc.splitlines() if doc is not None else []
+
+
+def _fields(event: type[Event]) -> Iterator[str]:
+    hints = typing.get_type_hints(event)
+    for field in attrs.fields(event):
+        yield f"- `{field.name}`: {_type_name(hints[field.name])}"
+
+
+def _type_name(kind: Any) -> str:
+    if (name := _NAMES.get(kind)) is not None:
+        return name
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return " or ".join(f"`{choice}`" for choice in arguments)
+    if origin in {typing.Union, types.UnionType}:
+        return ", or ".join(_type_name(argument) for argument in arguments)
+    if origin is tuple:
+        return f"list of {_type_name(arguments[0])}"
+    return f"`{kind.__name__[0].lower()}{kind.__name__[1:]}`"
+
+
+def _moves(event: type[Event]) -> Iterator[str]:
+    """Which rows of which machines the event takes, after an empty line."""
+    sentences = []
+    for machine in MACHINES.values():
+        found = [row for row in machine.rows if row.event is event]
+        for target in dict.fromkeys(row.target for row in found if row.source != row.target):
+            sources = " or ".join(row.source for row in found if row.target == target != row.source)
+            sentences.append(f"Moves the {machine.name} from {sources} to {target}.")
+        if stays := [row.source for row in found if row.source == row.target]:
+            sentences.append(f"Leaves the {machine.name} as it is: {' or '.join(stays)}.")
+    if sentences:
+        yield from ("", *sentences)
