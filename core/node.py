@@ -174,13 +174,11 @@ def on_ready(world: World, report: NodeReady) -> Iterator[Event]:
         case "creating" | "rebooting" | "reimaging" | "starting" if not node.answered and not node.live:
             if report.incarnation is None:
                 return  # It is up, but not yet as the boot that was asked for.
-            rebooted = node.state == "rebooting"
+            emptied = node.wipe
             if node.state != "starting":
                 yield NodeStarting(node=node.id)
             yield NodeBooted(node=node.id, boot_id=report.boot_id)
-            if rebooted:
-                for job_id in list(node.jobs):
-                    yield from preparations.spoil(world.jobs[job_id], node.id, "the node was rebooted", wiped=False)
+            yield from _begin_anew(world, node, emptied=emptied)
         case "waitingforstarttask" | "idle" | "running" | "offline" | "starttaskfailed" if report.boot_id != node.boot_id:
             yield NodeRebooting(node=node.id, incarnation=node.incarnation + 1, cause="it answered from another boot")
         case "unusable" | "unknown":
@@ -286,6 +284,15 @@ def _settle_debts(world: World, node: Node) -> Iterator[Event]:
     for job in _jobs_on(world, node):
         yield from preparations.spoil(job, node.id, cause, wiped=True)
         yield from releases.abandon(job, node.id, cause)
+
+
+def _begin_anew(world: World, node: Node, *, emptied: bool) -> Iterator[Event]:
+    """What a boot undoes; a node that failed while it was to be emptied has had more happen to it since (rule 4)."""
+    cause = "the node was emptied" if emptied else "the node was rebooted"
+    for job in _jobs_on(world, node):
+        yield from preparations.spoil(job, node.id, cause, wiped=emptied)
+        if emptied:
+            yield from releases.abandon(job, node.id, cause)
 
 
 def _jobs_on(world: World, node: Node) -> list[Job]:
