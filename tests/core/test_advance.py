@@ -1,0 +1,123 @@
+"""Advance: one stimulus to its end, every event with its cause, and nothing left to do in a settled world."""
+
+import pytest
+
+from jobledger.core import limits
+from jobledger.core.advance import advance, reconsider, settle
+from jobledger.core.errors import ImpossibleEvent, RequestRefused
+from jobledger.core.events import EngineStarted, EngineStopped, JobCompleted, JobCreated
+from jobledger.core.evolve import evolve
+from jobledger.core.reports import ExecutionExited
+from jobledger.core.requests import CreatePool, RebootNode, SubmitJob, TerminateJob
+from jobledger.core.specs import PoolSpec
+from jobledger.core.world import World
+from jobledger.testing.scenario import Exits, Hangs, Scenario, story
+
+
+def causes(s):
+    return list(zip(story(decided.event for decided in s.batch), (decided.cause for decided in s.batch), strict=True))
+
+
+def test_every_event_knows_the_event_it_follows_from(given):
+    s = given(tasks=("a", "b"), prep=False, script={"a": Hangs()})
+    s.run()
+    s.answer("task", "exited", task="a")
+    assert causes(s) == [
+        ("execution.ended a p-1", None),
+        ("task.completed a success", None),
+        ("execution.requested b p-1", 1),
+        ("task.running b p-1", 1),
+    ]
+
+
+def test_a_cause_is_always_an_earlier_event_of_the_same_batch(given):
+    s = given(nodes=2, tasks=("a", "b", "c"), script={"jobpreparation@p-1": Exits(1)})
+    for stimulus in (TerminateJob(job="j"), RebootNode(node="p-2")):
+        s.when(stimulus)
+        assert s.batch[0].cause is None
+        assert all(decided.cause is None or 0 <= decided.cause < index for index, decided in enumerate(s.batch))
+
+
+def test_one_stimulus_is_one_settled_batch(given):
+    s = given(tasks=(), on_all_tasks_complete="terminatejob")
+    assert story(s.events)[-3:] == ["job.created j", "job.terminating j", "job.completed j"]
+    agenda = s.world.agenda
+    assert [agenda.nodes, agenda.jobs, agenda.pools, agenda.load] == [{}, {}, {}, {}]
+
+
+def test_a_settled_world_has_nothing_left_to_say(given):
+    s = given(nodes=3, slots=2, tasks=tuple("abcdefgh"), script={"a": Hangs(), "jobpreparation@p-2": Exits(1)})
+    s.run()
+    for stimulus in (None, RebootNode(node="p-1"), TerminateJob(job="j")):
+        if stimulus is not None:
+            s.when(stimulus)
+        reconsider(s.world)
+        batch = []
+        settle(s.world, s.now, batch)
+        assert batch == []
+
+
+def test_a_refusal_leaves_the_world_and_its_agenda_as_they_were(given):
+    s = given()
+    with pytest.raises(RequestRefused):
+        advance(s.world, TerminateJob(job="nope"), 99)
+    assert s.world == s.replayed
+    assert not s.world.agenda.jobs
+
+
+def test_replaying_the_events_gives_the_same_world_and_the_same_commands(given):
+    s = given(nodes=2, slots=2, tasks=tuple("abcde"), script={"b": Hangs(), "jobpreparation@p-2": Exits(1)})
+    s.run()
+    s.when(RebootNode(node="p-1"))
+    again = World()
+    for event, at in s.log:
+        evolve(again, event, at)
+    assert again == s.world
+    assert again.owed.now == s.world.owed.now
+
+
+def test_the_same_stimuli_at_the_same_times_give_the_same_events(job_spec, task_specs):
+    def story_of_a_run():
+        s = Scenario({"b": [Exits(1), Exits(0)]})
+        s.finish(CreatePool(spec=PoolSpec(id="p", nodes=3)))
+        s.finish(SubmitJob(spec=job_spec(), tasks=task_specs(*"abcdefgh")))
+        s.finish(TerminateJob(job="j"))
+        return s.log
+
+    assert story_of_a_run() == story_of_a_run()
+
+
+def test_the_bounds_leave_room_for_the_largest_request():
+    assert limits.BATCH_EVENTS_MAX >= 10 * limits.TASKS_PER_REQUEST_MAX
+    assert limits.RULE_VISITS_MAX >= limits.BATCH_EVENTS_MAX
+
+
+def test_an_event_that_no_table_allows_is_refused_by_the_fold_and_names_the_thing(given):
+    s = given()
+    with pytest.raises(ImpossibleEvent, match=r"job j is active: job\.completed cannot happen to it") as caught:
+        evolve(s.world, JobCompleted(job="j"), 5)
+    assert caught.value.entity == "job j"
+
+
+def test_a_thing_is_not_created_twice(given, job_spec):
+    with pytest.raises(ImpossibleEvent, match=r"job j is active: job\.created cannot happen to it"):
+        given().given(JobCreated(job="j", spec=job_spec()))
+
+
+def test_the_engines_own_events_are_part_of_the_world():
+    world = World()
+    evolve(world, EngineStarted(version="1", host="h", pid=1, epoch=4), 1)
+    assert (world.engine_running, world.engine_epoch) == (True, 4)
+    evolve(world, EngineStopped(epoch=4), 2)
+    assert (world.engine_running, world.engine_epoch) == (False, 4)
+
+
+def test_reports_never_raise_whatever_they_name(given):
+    s = given()
+    s.ignores(ExecutionExited(execution=12345, exit_code=0))
+
+
+def test_a_driver_that_is_given_events_goes_on_from_them(job_spec):
+    s = Scenario().given(JobCreated(job="j", spec=job_spec()))
+    assert s.world.jobs["j"].state == "active"
+    assert story(s.when(TerminateJob(job="j"))) == ["job.terminating j", "job.completed j"]

@@ -1,0 +1,133 @@
+"""Placement: the rules of `core/placement.py`."""
+
+import pytest
+
+from jobledger.core.requests import AddTasks, CreatePool, DeallocateNode, DisableJob, DisableScheduling, EnableJob, EnableScheduling, SubmitJob
+from jobledger.core.specs import PoolSpec, TaskSchedulingPolicy
+from jobledger.testing.scenario import Exits, Hangs, Scenario, story
+
+HANG = {name: Hangs() for name in "abcdefgh"}
+
+
+def placed(s, job="j"):
+    return {task: entry.node for task, entry in s.world.jobs[job].tasks.items()}
+
+
+def order(s):
+    return [line.split()[1] for line in story(s.events) if line.startswith("task.running")]
+
+
+def pack(**more):
+    return {"task_scheduling_policy": TaskSchedulingPolicy(node_fill_type="pack"), **more}
+
+
+# --- order ----------------------------------------------------------------------------------------------------
+
+
+def test_tasks_of_a_job_run_in_the_order_of_submission(given):
+    s = given(tasks=("c", "a", "b"), prep=False)
+    s.run()
+    assert order(s) == ["c", "a", "b"]
+
+
+def test_jobs_of_higher_priority_come_first_and_then_earlier_ones(job_spec, task_specs):
+    s = Scenario()
+    s.given(
+        SubmitJob(spec=job_spec("low", prep=False, priority=-5), tasks=task_specs("l")),
+        SubmitJob(spec=job_spec("first", prep=False), tasks=task_specs("f1", "f2")),
+        SubmitJob(spec=job_spec("second", prep=False), tasks=task_specs("s")),
+        SubmitJob(spec=job_spec("high", prep=False, priority=100), tasks=task_specs("h")),
+        CreatePool(spec=PoolSpec(id="p")),
+    )
+    s.run()
+    assert order(s) == ["h", "f1", "f2", "s", "l"]
+
+
+def test_a_running_task_is_not_displaced(given, job_spec, task_specs):
+    s = given(prep=False, script={"t1": Hangs()})
+    s.run()
+    assert story(s.when(SubmitJob(spec=job_spec("high", prep=False, priority=1000), tasks=task_specs("h")))) == ["job.created high", "task.added h"]
+
+
+def test_an_earlier_job_that_comes_back_is_earlier_again(given, job_spec, task_specs):
+    s = given(tasks=(), prep=False)
+    s.given(SubmitJob(spec=job_spec("k", prep=False), tasks=()), DisableScheduling(node="p-1"), DisableJob(job="j", disable_tasks="wait"))
+    s.given(AddTasks(job="k", tasks=task_specs("k1")), AddTasks(job="j", tasks=task_specs("j1")), EnableJob(job="j"), EnableScheduling(node="p-1"))
+    s.run()
+    assert order(s) == ["j1", "k1"]
+
+
+def test_a_requeued_task_keeps_its_place(given):
+    s = given(tasks=("a", "b"), prep=False, script={"a": [Hangs(), Exits(0)]})
+    s.run()
+    s.finish(DisableScheduling(node="p-1"))
+    s.finish(EnableScheduling(node="p-1"))
+    assert order(s) == ["a", "a", "b"]
+
+
+# --- where ----------------------------------------------------------------------------------------------------
+
+
+def test_spread_takes_the_node_with_the_most_free_slots(given):
+    s = given(nodes=3, slots=2, tasks=tuple("abcde"), prep=False, script=HANG)
+    assert placed(s) == {"a": "p-1", "b": "p-2", "c": "p-3", "d": "p-1", "e": "p-2"}
+
+
+def test_pack_takes_the_node_with_the_fewest_free_slots(given):
+    s = given(nodes=3, slots=2, tasks=tuple("abcde"), prep=False, script=HANG, pool=pack())
+    assert placed(s) == {"a": "p-1", "b": "p-1", "c": "p-2", "d": "p-2", "e": "p-3"}
+
+
+def test_among_equals_the_node_that_has_been_so_longest_is_taken(given, task_specs):
+    s = given(nodes=3, tasks=("a", "b", "c"), prep=False, script=HANG)
+    s.run()
+    for task in ("b", "a"):
+        s.answer("task", "exited", task=task)
+    s.when(AddTasks(job="j", tasks=task_specs("d")))
+    assert s.world.task("j", "d").node == "p-2"
+
+
+def test_no_node_takes_more_tasks_than_it_has_slots(given):
+    s = given(nodes=2, slots=3, tasks=tuple("abcdefgh"), prep=False, script=HANG)
+    s.run()
+    assert [len(node.tasks) for node in s.world.nodes.values()] == [3, 3]
+    assert s.world.jobs["j"].counts == {"active": 2, "preparing": 0, "running": 6, "completed": 0}
+
+
+def test_a_freed_slot_is_filled_in_the_same_batch(given):
+    s = given(tasks=("a", "b"), prep=False, script=HANG)
+    s.run()
+    assert story(s.answer("task", "exited")) == [
+        "execution.ended a p-1",
+        "task.completed a success",
+        "execution.requested b p-1",
+        "task.running b p-1",
+    ]
+
+
+@pytest.mark.parametrize("request_of", [lambda: DisableScheduling(node="p-1"), lambda: DeallocateNode(node="p-1")])
+def test_a_node_that_is_not_up_or_takes_no_tasks_is_passed_over(given, task_specs, request_of):
+    s = given(nodes=2, tasks=(), prep=False, slots=2)
+    s.finish(request_of())
+    s.when(AddTasks(job="j", tasks=task_specs("a", "b")))
+    assert set(placed(s).values()) == {"p-2"}
+
+
+# --- preparation that failed ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [{}, pack()])
+def test_a_node_that_failed_preparation_is_passed_over_for_that_job_alone(given, job_spec, task_specs, policy):
+    s = given(nodes=2, slots=2, tasks=("a", "b"), pool=policy, script={**HANG, "jobpreparation@p-1": [Exits(1), Exits(0)]})
+    s.run()
+    assert placed(s) == {"a": "p-2", "b": "p-2"}
+    s.finish(SubmitJob(spec=job_spec("k"), tasks=task_specs("c")))
+    assert placed(s, "k") == {"c": "p-1"}
+
+
+def test_a_job_that_no_free_node_may_take_does_not_keep_later_jobs_waiting(given, job_spec, task_specs):
+    s = given(tasks=("a",), priority=10, script={"jobpreparation": [Exits(1), Exits(0)]})
+    s.run()
+    assert s.world.jobs["j"].blocked
+    s.finish(SubmitJob(spec=job_spec("k"), tasks=task_specs("b")))
+    assert s.world.task("k", "b").result == "success"

@@ -1,0 +1,205 @@
+"""Pools: the rules of `core/pool.py`, and each refusal with its code."""
+
+import pytest
+
+from jobledger.core.events import PoolSteady
+from jobledger.core.limits import NODES_PER_POOL_MAX
+from jobledger.core.reports import NodeFaulted, NodeReady, NodeRetired
+from jobledger.core.requests import AddTasks, CreatePool, DeletePool, RemoveNode, ResizePool, StopResize, TerminateJob
+from jobledger.core.specs import PoolSpec
+from jobledger.testing.scenario import Exits, Hangs, Scenario, story
+
+
+def pool(s):
+    return s.world.pools["p"]
+
+
+def unanswered(nodes=2):
+    """A pool whose nodes were asked for and have not answered."""
+    return Scenario().given(CreatePool(spec=PoolSpec(id="p", nodes=nodes)))
+
+
+def steady(nodes=2):
+    s = unanswered(nodes)
+    s.run()
+    return s
+
+
+# --- creating -------------------------------------------------------------------------------------------------
+
+
+def test_a_pool_is_resized_to_its_nodes_and_then_steady():
+    s = Scenario()
+    assert story(s.when(CreatePool(spec=PoolSpec(id="p", nodes=2)))) == ["pool.created p", "pool.resizing p", "node.added p-1", "node.added p-2"]
+    s.run()
+    assert (pool(s).state, pool(s).allocation, list(pool(s).nodes), pool(s).errors) == ("active", "steady", ["p-1", "p-2"], ())
+
+
+def test_a_pool_without_nodes_is_steady_at_once():
+    assert story(Scenario().when(CreatePool(spec=PoolSpec(id="p", nodes=0)))) == ["pool.created p"]
+
+
+def test_creating_the_same_again_decides_to_nothing_and_another_is_refused():
+    s = steady()
+    s.ignores(CreatePool(spec=PoolSpec(id="p", nodes=2)))
+    s.refuses(CreatePool(spec=PoolSpec(id="p", nodes=3)), "PoolExists")
+
+
+def test_every_mistake_of_a_pool_is_named():
+    refusal = Scenario().refuses(CreatePool(spec=PoolSpec(id="bad id", nodes=-1, task_slots_per_node=0)), "InvalidPropertyValue")
+    for part in ("id: 'bad id'", "nodes: -1", "taskSlotsPerNode: 0"):
+        assert part in str(refusal)
+
+
+def test_a_pool_of_the_same_name_waits_until_the_deleted_one_is_gone():
+    s = steady()
+    s.when(DeletePool(pool="p"))
+    s.refuses(CreatePool(spec=PoolSpec(id="p", nodes=2)), "PoolBeingDeleted")
+    s.run()
+    s.finish(CreatePool(spec=PoolSpec(id="p", nodes=1)))
+    assert pool(s).state == "active"
+
+
+# --- resizing -------------------------------------------------------------------------------------------------
+
+
+def test_a_resize_lasts_until_no_node_is_being_created():
+    s = unanswered()
+    assert pool(s).allocation == "resizing"
+    s.when(NodeReady(node="p-1", boot_id="b", incarnation=1))
+    assert pool(s).allocation == "resizing"
+    assert story(s.when(NodeReady(node="p-2", boot_id="b", incarnation=1)))[-1] == "pool.steady p"
+
+
+def test_a_resize_lasts_until_no_node_is_leaving():
+    s = steady()
+    assert story(s.when(ResizePool(pool="p", target=0))) == ["pool.resizing p", "node.leaving p-2", "node.leaving p-1"]
+    assert story(s.when(NodeRetired(node="p-2", incarnation=2))) == ["node.removed p-2"]
+    assert story(s.when(NodeRetired(node="p-1", incarnation=2))) == ["node.removed p-1", "pool.steady p"]
+
+
+def test_growing_adds_nodes_with_numbers_never_used_before():
+    s = steady()
+    s.finish(ResizePool(pool="p", target=1))
+    s.finish(ResizePool(pool="p", target=3))
+    assert list(pool(s).nodes) == ["p-1", "p-3", "p-4"]
+
+
+def test_surplus_nodes_leave_youngest_first_and_their_tasks_are_requeued(given):
+    s = given(nodes=3, tasks=("a", "b", "c"), prep=False, script={"a": Hangs(), "b": Hangs(), "c": Hangs()})
+    s.run()
+    s.finish(ResizePool(pool="p", target=1))
+    assert list(pool(s).nodes) == ["p-1"]
+    assert [s.world.task("j", task).state for task in ("a", "b", "c")] == ["running", "active", "active"]
+
+
+def test_resizing_to_the_present_target_decides_to_nothing():
+    steady().ignores(ResizePool(pool="p", target=2))
+
+
+@pytest.mark.parametrize("target", [-1, NODES_PER_POOL_MAX + 1])
+def test_a_target_out_of_range_is_refused(target):
+    refusal = steady().refuses(ResizePool(pool="p", target=target), "InvalidPropertyValue")
+    assert f"target: {target}" in str(refusal)
+
+
+def test_a_pool_that_is_not_steady_is_not_resized():
+    unanswered().refuses(ResizePool(pool="p", target=5), "PoolBeingResized")
+
+
+def test_a_node_that_never_came_up_is_named_when_the_resize_is_over():
+    s = unanswered()
+    s.when(NodeReady(node="p-1", boot_id="b", incarnation=1))
+    events = s.when(NodeFaulted(node="p-2", fault="unusable", reason="no disk"))
+    assert events[-1] == PoolSteady(pool="p", errors=("AllocationFailed: node p-2 is unusable: no disk",))
+    assert pool(s).errors == events[-1].errors
+
+
+def test_an_error_of_an_earlier_resize_is_forgotten_with_the_next():
+    s = unanswered()
+    s.when(NodeFaulted(node="p-2", fault="unusable", reason="no disk"))
+    s.run()
+    s.finish(RemoveNode(node="p-2"))
+    assert pool(s).errors == ()
+
+
+# --- stopping a resize ----------------------------------------------------------------------------------------
+
+
+def test_stopping_a_resize_rolls_nothing_back():
+    s = unanswered()
+    assert story(s.when(StopResize(pool="p"))) == ["pool.resize-stopping p"]
+    s.run()
+    assert (pool(s).allocation, list(pool(s).nodes)) == ("steady", ["p-1", "p-2"])
+
+
+def test_there_must_be_a_resize_to_stop():
+    s = steady()
+    s.refuses(StopResize(pool="p"), "OperationNotValidOnPool")
+    s = unanswered()
+    s.when(StopResize(pool="p"))
+    s.refuses(StopResize(pool="p"), "OperationNotValidOnPool")
+    s.refuses(ResizePool(pool="p", target=1), "PoolBeingResized")
+
+
+# --- deleting -------------------------------------------------------------------------------------------------
+
+
+def test_a_deleted_pool_shrinks_to_nothing_and_is_gone():
+    s = steady()
+    assert story(s.when(DeletePool(pool="p"))) == ["pool.deleting p", "node.leaving p-1", "node.leaving p-2"]
+    assert story(s.run()) == ["node.removed p-1", "node.removed p-2", "pool.deleted p"]
+    assert s.world.pools == {}
+
+
+def test_a_pool_without_nodes_is_deleted_in_one_batch():
+    assert story(steady(0).when(DeletePool(pool="p"))) == ["pool.deleting p", "pool.deleted p"]
+
+
+def test_a_pool_that_is_resizing_may_be_deleted():
+    s = unanswered()
+    s.finish(DeletePool(pool="p"))
+    assert s.world.pools == {}
+
+
+def test_deleting_a_pool_requeues_its_tasks_and_leaves_its_jobs_active(given):
+    s = given(script={"t1": Hangs()})
+    s.run()
+    s.finish(DeletePool(pool="p"))
+    assert (s.world.jobs["j"].state, s.world.task("j", "t1").state, s.world.task("j", "t1").requeues) == ("active", "active", 1)
+
+
+def test_a_pool_of_the_same_name_prepares_anew_though_its_nodes_have_the_same_names(given):
+    s = given(script={"t1": [Hangs(), Exits(0)]})
+    s.run()
+    s.finish(DeletePool(pool="p"))
+    assert s.world.jobs["j"].releases["p-1"].state == "abandoned"
+    s.finish(CreatePool(spec=PoolSpec(id="p")))
+    assert s.launches() == ["jobpreparation@p-1", "t1@p-1", "jobpreparation@p-1", "t1@p-1"]
+    s.finish(TerminateJob(job="j"))
+    assert s.launches(task="jobrelease") == ["jobrelease@p-1"]
+
+
+def test_a_node_that_failed_preparation_in_the_old_pool_is_eligible_in_the_new(given):
+    s = given(script={"jobpreparation": [Exits(1), Exits(0)]})
+    s.run()
+    s.finish(DeletePool(pool="p"))
+    s.finish(CreatePool(spec=PoolSpec(id="p")))
+    assert s.world.task("j", "t1").result == "success"
+
+
+def test_a_deleting_pool_places_nothing(given, task_specs):
+    s = given(nodes=2, tasks=("t1",), prep=False, script={"t1": Hangs()})
+    s.run()
+    s.when(DeletePool(pool="p"))
+    assert story(s.when(AddTasks(job="j", tasks=task_specs("t2")))) == ["task.added t2"]
+
+
+@pytest.mark.parametrize("request_of", [lambda: DeletePool(pool="p"), lambda: ResizePool(pool="p", target=1), lambda: StopResize(pool="p")])
+def test_a_deleting_pool_grants_nothing_and_an_unknown_one_is_refused(request_of):
+    s = steady()
+    s.when(DeletePool(pool="p"))
+    s.refuses(request_of(), "PoolBeingDeleted")
+    s.refuses(RemoveNode(node="p-1"), "PoolBeingDeleted")
+    s.run()
+    s.refuses(request_of(), "PoolNotFound")
