@@ -14,8 +14,8 @@ Paths are text relative to the root, with `/`: ids are safe as folder names (see
 from functools import lru_cache
 from typing import Final
 
-from ..core.commands import Launch, RunCommand, RunRelease, RunTask
-from ..core.ids import START_TASK_ID, JobId, NodeId, PoolId, TaskId
+from ..core.commands import RunCommand, RunRelease, RunTask
+from ..core.ids import JobId, NodeId, PoolId, TaskId
 from ..core.specs import split_command_line
 from .records import FOLDER as EXECUTIONS
 
@@ -83,10 +83,3 @@ def inherited(environment: dict[bytes, bytes]) -> dict[str, str]:
 def arguments(command_line: str) -> tuple[str, ...]:
     """The words of a command line; kept, since the tasks of a job often share theirs.  Raises ValueError."""
     return tuple(split_command_line(command_line))
-
-
-def describe(launch: Launch) -> str:
-    """The launch in words, for messages."""
-    if launch.job is None or launch.task == START_TASK_ID:
-        return f"the start task of node {launch.node}"
-    return f"{launch.task} of job {launch.job} on node {launch.node}"

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from ..core.errors import ExecutorError
 from . import layout, supervisor
+from .records import to_line
 
 Message = dict[str, Any]
 
@@ -73,7 +74,7 @@ class Link:
     def send(self, messages: Iterable[Message]) -> None:
         """Send all in one write; dropped while the link is down (rule 1)."""
         if self._writer is not None:
-            self._writer.write(b"".join(json.dumps(message, separators=(",", ":")).encode() + b"\n" for message in messages))
+            self._writer.write(b"".join(to_line(message) for message in messages))
 
     async def close(self) -> None:
         """Let go of the supervisor, which goes on."""
@@ -144,7 +145,7 @@ class Link:
             "drain_grace_s": self._drain_grace_s,
             "environment": layout.inherited(dict(os.environb)),
         }
-        writer.write(json.dumps(hello).encode() + b"\n")
+        writer.write(to_line(hello))
         self._writer = writer
         try:
             answer = json.loads(await asyncio.wait_for(reader.readline(), START_TIMEOUT_S))

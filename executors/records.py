@@ -17,6 +17,8 @@ from .processes import Span
 
 FOLDER = "executions"
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class Facts:
     """What a record says.  `exited` has code, signal, stopped and wall_us."""
@@ -55,8 +57,13 @@ def write(descriptor: int, lines: bytes) -> None:
         lines = lines[os.write(descriptor, lines) :]
 
 
+def to_line(fields: dict[str, Any]) -> bytes:
+    """One line of a record, or one message."""
+    return _encode(fields).encode() + b"\n"
+
+
 def line(**fields: object) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+    return to_line(fields)
 
 
 def read(path: str, unwritten: bytes = b"") -> Facts | None:

@@ -33,6 +33,7 @@ if __name__ == "__main__":
     sys.modules[__package__] = bare = type(sys)(__package__)
     bare.__path__ = [os.path.dirname(os.path.abspath(__file__))]
 
+from .records import to_line
 from .supervised import Table
 
 VERSION = 1
@@ -41,6 +42,8 @@ VERSION = 1
 CONTROL = ".control"
 EXIT_ANOTHER = 3
 
+FIRST_ENGINE_S = 10.0
+"""How long a new supervisor waits for the engine that started it, however short it lingers later."""
 ORDERS_PER_TURN = 4
 """Orders taken before ends are looked at again: a launch takes about half a millisecond, and a freed slot should not wait."""
 ORDERS_WAITING_MAX = 4096
@@ -98,6 +101,7 @@ class Server:
         self._selector = selectors.DefaultSelector()
         self._listener = listener
         self._linger_s = linger_s
+        self._patience_s = max(linger_s, FIRST_ENGINE_S)
         self._engine: Connection | None = None
         self._orders: deque[dict[str, Any]] = deque()
         self._idle_since = time.monotonic()
@@ -125,7 +129,8 @@ class Server:
     def _done(self) -> bool:
         if self._engine is not None or self._orders or not self._table.empty:
             self._idle_since = time.monotonic()
-        return time.monotonic() - self._idle_since > self._linger_s
+            return False
+        return time.monotonic() - self._idle_since > self._patience_s
 
     def _timeout(self) -> float | None:
         if self._orders:
@@ -133,7 +138,7 @@ class Server:
         tick_at = self._table.next_tick()
         if tick_at is not None:
             return max(0, tick_at - time.monotonic())
-        return self._linger_s + 0.01 if self._engine is None and self._table.empty else None
+        return self._patience_s + 0.01 if self._engine is None and self._table.empty else None
 
     # engines
 
@@ -163,16 +168,17 @@ class Server:
             if self._engine is not None:
                 # What the older engine asked for and was not begun is dropped: only the newest knows what is still wanted.
                 self._orders.clear()
-                self._engine.output += b'{"op":"replaced"}\n'
+                self._engine.output += to_line({"op": "replaced"})
                 self._engine.send()
                 self._disconnect(self._engine)
             self._engine = connection
+            self._patience_s = self._linger_s
             self._table.attached = True
             self._table.drain_grace_s = hello["drain_grace_s"]
             self._table.environment = {
                 name.encode("utf-8", "surrogateescape"): value.encode("utf-8", "surrogateescape") for name, value in hello["environment"].items()
             }
-        connection.output += json.dumps({"op": "hello", "version": VERSION, "pid": os.getpid()}).encode() + b"\n"
+        connection.output += to_line({"op": "hello", "version": VERSION, "pid": os.getpid()})
         self._flush(connection)
 
     def _disconnect(self, connection: Connection) -> None:
@@ -196,7 +202,7 @@ class Server:
 
     def _report(self, message: dict[str, Any]) -> None:
         if self._engine is not None:
-            self._engine.output += json.dumps(message, separators=(",", ":")).encode() + b"\n"
+            self._engine.output += to_line(message)
 
     def _take_orders(self) -> None:
         for _ in range(min(ORDERS_PER_TURN, len(self._orders))):

@@ -1,0 +1,541 @@
+# ruff: noqa: S101 - asserts are what a suite of tests is made of
+"""The conformance suite of executors: what an `Executor` promises, as tests to inherit.
+
+    class TestMyExecutor(ExecutorConformance):
+        def make_executor(self, folder: Path) -> Executor:
+            return MyExecutor(folder, ...)      # called again with the same folder: the same nodes, as after a restart
+
+Programs run for real, write to files below `folder` and are looked up by pid, so the nodes must be this machine.  No test waits by
+the clock: each waits for a report or a file, and fails after `BOUND_S`.  An executor that lets what a program leaves behind live
+for a while after SIGTERM should be made with a short while.  `Driver` and the functions beside it serve tests of one's own.
+"""
+
+import asyncio
+import json
+import os
+import shlex
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import psutil
+import pytest
+
+from jobledger.core.commands import (
+    BootNode,
+    Command,
+    Launch,
+    RetireNode,
+    RunCommand,
+    RunPreparation,
+    RunRelease,
+    RunStartTask,
+    RunTask,
+    StopExecution,
+)
+from jobledger.core.ids import SECOND, START_TASK_ID, Duration, ExecutionId, JobId, NodeId, PoolId, TaskId
+from jobledger.core.ports import Executor, Outputs
+from jobledger.core.reports import ExecutionExited, ExecutionLost, ExecutionNotStarted, ExecutionStarted, NodeFaulted, NodeReady, NodeRetired, Report
+from jobledger.core.specs import EnvironmentSetting
+
+BOUND_S: Final = 20.0
+"""What no test should ever need; an executor that hangs fails instead of hanging the suite."""
+POLL_S: Final = 0.01
+LEDGER_ID: Final = "c0ffee00"
+POOL: Final = PoolId("p")
+NODE: Final = NodeId("p-1")
+JOB: Final = JobId("job")
+GRACE: Final = Duration(SECOND // 5)
+
+SHOW_ENVIRONMENT: Final = "import json, os; print(json.dumps([dict(os.environ), os.getcwd()]))"
+
+R = TypeVar("R", bound=Report)
+
+
+class Driver:
+    """Plays the engine: gives commands to an executor and waits for its reports."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self.reports: list[Report] = []
+        self._news = asyncio.Event()
+
+    def take(self, report: Report) -> None:
+        """The executor's sink."""
+        self.reports.append(report)
+        self._news.set()
+
+    def submit(self, *commands: Command) -> None:
+        self.executor.submit(commands)
+
+    async def report(self, kind: type[R], about: int | str, *, after: int = 0) -> R:
+        """The first report of that kind about that execution or node; the first `after` reports are passed over."""
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                self._news.clear()
+                for report in self.reports[after:]:
+                    if isinstance(report, kind) and about_of(report) == about:
+                        return report
+                await self._news.wait()
+
+    async def end(self, execution: int, *, after: int = 0) -> ExecutionExited | ExecutionNotStarted | ExecutionLost:
+        """The first report that says how the execution ended."""
+        return await self.report(ExecutionExited | ExecutionNotStarted | ExecutionLost, execution, after=after)  # type: ignore[arg-type]  # a union of classes serves isinstance
+
+    async def exit(self, execution: int, *, after: int = 0) -> ExecutionExited:
+        """Its end, which must be an exit."""
+        end = await self.end(execution, after=after)
+        assert isinstance(end, ExecutionExited), end
+        return end
+
+    async def boot(self, node: NodeId = NODE, *, incarnation: int = 1, wipe: bool = True) -> NodeReady:
+        after = len(self.reports)
+        self.submit(BootNode(pool=POOL, node=node, incarnation=incarnation, wipe=wipe))
+        return await self.report(NodeReady, node, after=after)
+
+
+def about_of(report: Report) -> int | str:
+    """What a report is about: an execution's number or a node's id."""
+    if isinstance(report, ExecutionStarted | ExecutionExited | ExecutionNotStarted | ExecutionLost):
+        return report.execution
+    return report.node
+
+
+@asynccontextmanager
+async def driving(executor: Executor, *, boot: bool = True) -> AsyncIterator[Driver]:
+    """An open executor with a node to run on."""
+    driver = Driver(executor)
+    await executor.open(driver.take, ledger_id=LEDGER_ID)
+    try:
+        if boot:
+            await driver.boot()
+        yield driver
+    finally:
+        await executor.close()
+
+
+def run(number: int, command_line: str, *, task: str | None = None, environment: Mapping[str, str] | None = None) -> RunTask:
+    """A task of its own to run; an execution of the same `task` is a later attempt."""
+    return RunTask(launch=launch(number, command_line, task=task or f"t-{number}", environment=environment))
+
+
+def launch(number: int, command_line: str, *, task: str, job: JobId | None = JOB, environment: Mapping[str, str] | None = None) -> Launch:
+    return Launch(
+        execution=ExecutionId(number),
+        pool=POOL,
+        node=NODE,
+        job=job,
+        task=TaskId(task),
+        attempt=1,
+        command_line=command_line,
+        environment=tuple(EnvironmentSetting(name=name, value=value) for name, value in (environment or {}).items()),
+        preparation=TaskId("prep") if job is not None else None,
+    )
+
+
+def stop(number: int, *, grace: Duration = GRACE) -> StopExecution:
+    return StopExecution(execution=ExecutionId(number), pool=POOL, node=NODE, grace=grace)
+
+
+def script(folder: Path, name: str, text: str) -> str:
+    """Write a shell script whose working directory for helper files is `folder`; the command line that runs it."""
+    path = folder / name
+    path.write_text(f"cd {shlex.quote(str(folder))}\n{text}\n")
+    return f"/bin/sh {shlex.quote(str(path))}"
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for something outside that nothing announces."""
+    try:
+        async with asyncio.timeout(BOUND_S):
+            while not condition():  # noqa: ASYNC110 - there is no event to wait for
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        pytest.fail(f"waited {BOUND_S} s in vain: {what}")
+
+
+async def written(path: Path, lines: int = 1) -> list[str]:
+    """The lines of a file that programs write, as soon as there are that many."""
+    await until(lambda: path.exists() and path.read_text().count("\n") >= lines, f"{lines} lines in {path}")
+    return path.read_text().splitlines()  # noqa: ASYNC240 - a file of a few bytes, in a test
+
+
+def lives(pid: int) -> bool:
+    """Whether the process runs (a zombie does not)."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def read_output(executor: Executor, number: int, which: Literal["stdout", "stderr"] = "stdout") -> bytes:
+    """What the task `t-<number>` wrote."""
+    return read_output_of(executor, launch(number, "", task=f"t-{number}"), which)
+
+
+def read_output_of(executor: Executor, of: Launch, which: Literal["stdout", "stderr"] = "stdout") -> bytes:
+    outputs: Outputs = executor  # type: ignore[assignment]  # asked only of executors that can tell
+    return Path(outputs.output_path(of.pool, of.node, of.job, of.task, which)).read_bytes()
+
+
+class ExecutorConformance:
+    """Subclass this and give it `make_executor`."""
+
+    def make_executor(self, folder: Path) -> Executor:
+        """An executor, not open yet, whose nodes live below `folder`."""
+        raise NotImplementedError
+
+    def drive(self, folder: Path, play: Callable[[Driver], Coroutine[Any, Any, None]]) -> None:
+        """Run `play` against an open executor with one node."""
+
+        async def run_it() -> None:
+            async with driving(self.make_executor(folder)) as driver:
+                await play(driver)
+
+        asyncio.run(run_it())
+
+    # --- running ---
+
+    @pytest.mark.parametrize(("command_line", "code"), [("true", 0), ("/bin/sh -c 'exit 7'", 7), ("/bin/sh -c 'exit 255'", 255)])
+    def test_an_exit_code_is_reported(self, tmp_path: Path, command_line: str, code: int) -> None:
+        async def play(driver: Driver) -> None:
+            driver.submit(run(1, command_line))
+            started = await driver.report(ExecutionStarted, 1)
+            end = await driver.exit(1)
+            assert driver.reports.index(started) < driver.reports.index(end)
+            assert (end.exit_code, end.signal, end.stopped, end.leftover) == (code, None, False, ())
+            assert end.wall is not None
+            assert end.wall > 0
+
+        self.drive(tmp_path, play)
+
+    def test_a_signal_is_reported(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            driver.submit(run(1, "/bin/sh -c 'kill -9 $$'"))
+            end = await driver.exit(1)
+            assert (end.exit_code, end.signal, end.stopped) == (137, 9, False)
+
+        self.drive(tmp_path, play)
+
+    @pytest.mark.parametrize("program", ["no-such-program-anywhere", "/no/such/program", "./no-such-program"])
+    def test_a_program_that_is_not_there(self, tmp_path: Path, program: str) -> None:
+        async def play(driver: Driver) -> None:
+            driver.submit(run(1, program))
+            end = await driver.end(1)
+            assert isinstance(end, ExecutionNotStarted)
+            assert end.failure is not None
+            assert (end.failure.category, end.failure.code) == ("usererror", "CommandProgramNotFound")
+            assert program in end.failure.message
+            assert not any(isinstance(report, ExecutionStarted) for report in driver.reports)
+
+        self.drive(tmp_path, play)
+
+    @pytest.mark.parametrize(
+        ("mode", "text"), [(0o600, "#!/bin/sh\n"), (0o700, "no format that a system knows\n"), (0o700, "#!/no/such/interpreter\n")]
+    )
+    def test_a_program_that_cannot_be_executed(self, tmp_path: Path, mode: int, text: str) -> None:
+        async def play(driver: Driver) -> None:
+            program = tmp_path / "program"
+            program.write_text(text)
+            program.chmod(mode)
+            driver.submit(run(1, shlex.quote(str(program))))
+            end = await driver.end(1)
+            assert isinstance(end, ExecutionNotStarted)
+            assert end.failure is not None
+            assert (end.failure.category, end.failure.code) == ("usererror", "CommandLaunchFailed")
+            assert str(program) in end.failure.message
+
+        self.drive(tmp_path, play)
+
+    def test_stdin_is_empty(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            driver.submit(run(1, "cat"))
+            assert (await driver.exit(1)).exit_code == 0
+
+        self.drive(tmp_path, play)
+
+    def test_many_at_once(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            driver.submit(*(run(number, f"/bin/sh -c 'exit {number}'") for number in range(1, 51)))
+            assert [(await driver.exit(number)).exit_code for number in range(1, 51)] == list(range(1, 51))
+
+        self.drive(tmp_path, play)
+
+    # --- output and environment ---
+
+    def test_output_is_complete(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            text = "import sys; sys.stdout.write('o' * 3_000_000); sys.stderr.write('e' * 300_000)"
+            driver.submit(run(1, f"{shlex.quote(sys.executable)} -c {shlex.quote(text)}"))
+            await driver.exit(1)
+            assert read_output(driver.executor, 1) == b"o" * 3_000_000
+            assert read_output(driver.executor, 1, "stderr") == b"e" * 300_000
+
+        self.drive(tmp_path, play)
+
+    def test_what_stays_behind_neither_holds_up_nor_cuts_off(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            driver.submit(run(1, script(tmp_path, "leave.sh", "sleep 1000 & echo $! > pid\nsetsid sleep 1000 & echo $! >> pid\necho done")))
+            end = await driver.exit(1)
+            assert (end.exit_code, end.stopped, end.leftover) == (0, False, ())
+            assert read_output(driver.executor, 1) == b"done\n"
+            assert not any(lives(int(pid)) for pid in await written(tmp_path / "pid", 2))
+
+        self.drive(tmp_path, play)
+
+    def test_a_later_attempt_finds_its_folder_empty(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            command_line = "/bin/sh -c 'mkdir -p sub && touch sub/left; ls -A | wc -l; test ! -e old; result=$?; touch old; exit $result'"
+            for number in (1, 2):
+                driver.submit(run(number, command_line, task="t-1"))
+                assert (await driver.exit(number)).exit_code == 0
+            assert read_output(driver.executor, 1).split() == [b"1"]
+
+        self.drive(tmp_path, play)
+
+    @pytest.mark.parametrize("kind", ["starttask", "preparation", "task", "release"])
+    def test_the_environment_is_that_of_azure(self, tmp_path: Path, kind: str) -> None:
+        settings = {"MINE": "two\nlines, 'quotes' and \u00fc", "AZ_BATCH_POOL_ID": "forged", "JOBLEDGER_EXECUTION": "forged"}
+        command_line = f"{shlex.quote(sys.executable)} -c {shlex.quote(SHOW_ENVIRONMENT)}"
+
+        async def play(driver: Driver) -> None:
+            command: RunCommand
+            match kind:
+                case "starttask":
+                    command = RunStartTask(launch=launch(1, command_line, job=None, task=START_TASK_ID, environment=settings))
+                case "preparation":
+                    command = RunPreparation(launch=launch(1, command_line, task="prep", environment=settings))
+                case "release":
+                    command = RunRelease(launch=launch(1, command_line, task="rel", environment=settings))
+                case _:
+                    command = RunTask(launch=launch(1, command_line, task="t", environment=settings))
+            driver.submit(command)
+            assert (await driver.exit(1)).exit_code == 0
+            variables, here = json.loads(read_output_of(driver.executor, command.launch))
+            check_environment(variables, here, kind, command.launch.task)
+            assert variables["MINE"] == settings["MINE"]
+            assert variables["PATH"] == os.environ["PATH"]
+
+        self.drive(tmp_path, play)
+
+    # --- once ---
+
+    def test_a_command_given_again_launches_once(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            command = run(1, script(tmp_path, "count.sh", "echo launched >> launches; until test -e go; do sleep 0.02; done; exit 4"))
+            driver.submit(command, command)
+            await driver.report(ExecutionStarted, 1)
+            after = len(driver.reports)
+            driver.submit(command)
+            await driver.report(ExecutionStarted, 1, after=after)
+            (tmp_path / "go").touch()
+            first = await driver.exit(1)
+            after = len(driver.reports)
+            driver.submit(command)
+            assert await driver.exit(1, after=after) == first
+            assert first.exit_code == 4
+            assert await written(tmp_path / "launches") == ["launched"]
+
+        self.drive(tmp_path, play)
+
+    def test_a_failed_launch_is_not_tried_again(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            program = tmp_path / "program"
+            driver.submit(run(1, shlex.quote(str(program))))
+            first = await driver.end(1)
+            program.write_text("#!/bin/sh\n")
+            program.chmod(0o700)
+            after = len(driver.reports)
+            driver.submit(run(1, shlex.quote(str(program))))
+            assert await driver.end(1, after=after) == first
+
+        self.drive(tmp_path, play)
+
+    # --- stopping ---
+
+    def test_a_stop_lets_the_program_end_in_its_own_way(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            text = "trap 'sleep 0.05; echo cleaned up; exit 5' TERM; touch ready; while :; do sleep 0.02; done"
+            driver.submit(run(1, script(tmp_path, "polite.sh", text)))
+            await until((tmp_path / "ready").exists, "the program is ready")
+            driver.submit(stop(1, grace=Duration(int(BOUND_S) * SECOND)))
+            end = await driver.exit(1)
+            assert (end.exit_code, end.signal, end.stopped, end.leftover) == (5, None, True, ())
+            assert read_output(driver.executor, 1) == b"cleaned up\n"
+
+        self.drive(tmp_path, play)
+
+    def test_a_stop_ends_the_stubborn_and_all_their_children(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            child = script(tmp_path, "child.sh", "trap '' TERM; sleep 1000 & echo $! >> pids; echo $$ >> pids; while :; do sleep 1000; done")
+            driver.submit(
+                run(1, script(tmp_path, "stubborn.sh", f"trap '' TERM; {child} & setsid {child} & echo $$ >> pids; while :; do sleep 1000; done"))
+            )
+            pids = [int(line) for line in await written(tmp_path / "pids", 5)]
+            driver.submit(stop(1))
+            end = await driver.exit(1)
+            assert (end.exit_code, end.signal, end.stopped, end.leftover) == (137, 9, True, ())
+            assert not any(lives(pid) for pid in pids)
+
+        self.drive(tmp_path, play)
+
+    def test_a_stop_reaches_a_program_that_stopped_itself(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            driver.submit(run(1, script(tmp_path, "halt.sh", "echo $$ > pid; kill -STOP $$; sleep 1000")))
+            (pid,) = await written(tmp_path / "pid")
+            await until(lambda: psutil.Process(int(pid)).status() == psutil.STATUS_STOPPED, "the program stops itself")
+            driver.submit(stop(1, grace=Duration(int(BOUND_S) * SECOND)))
+            end = await driver.exit(1)
+            assert (end.exit_code, end.signal, end.stopped) == (143, 15, True)
+
+        self.drive(tmp_path, play)
+
+    def test_a_stop_before_the_start_forbids_it(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            command = run(1, script(tmp_path, "count.sh", "echo launched >> launches"))
+            driver.submit(stop(1))
+            assert await driver.end(1) == ExecutionNotStarted(execution=ExecutionId(1), failure=None)
+            after = len(driver.reports)
+            driver.submit(command)
+            assert await driver.end(1, after=after) == ExecutionNotStarted(execution=ExecutionId(1), failure=None)
+            assert not (tmp_path / "launches").exists()
+
+        self.drive(tmp_path, play)
+
+    def test_a_stop_after_the_end_changes_nothing(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            driver.submit(run(1, "/bin/sh -c 'exit 3'"))
+            first = await driver.exit(1)
+            after = len(driver.reports)
+            driver.submit(stop(1))
+            assert await driver.exit(1, after=after) == first
+            assert not first.stopped
+
+        self.drive(tmp_path, play)
+
+    # --- letting go and adopting ---
+
+    @pytest.mark.parametrize("ends", ["while nobody listens", "after it was adopted"])
+    def test_what_runs_is_adopted(self, tmp_path: Path, ends: str) -> None:
+        command = run(1, script(tmp_path, "wait.sh", "echo $$ >> launches; until test -e go; do sleep 0.02; done; exit 3"))
+
+        async def play() -> None:
+            async with driving(self.make_executor(tmp_path)) as driver:
+                driver.submit(command)
+                (pid,) = await written(tmp_path / "launches")
+            if ends == "while nobody listens":
+                (tmp_path / "go").touch()
+                await until(lambda: not lives(int(pid)), "the program ends")
+            async with driving(self.make_executor(tmp_path), boot=False) as driver:
+                driver.executor.recover([command], {NODE: POOL})
+                await driver.report(NodeReady, NODE)
+                assert ends == "while nobody listens" or lives(int(pid))
+                (tmp_path / "go").touch()
+                assert (await driver.exit(1)).exit_code == 3
+                assert len(await written(tmp_path / "launches")) == 1
+
+        asyncio.run(play())
+
+    def test_what_was_adopted_can_be_stopped(self, tmp_path: Path) -> None:
+        command = run(1, script(tmp_path, "wait.sh", "echo $$ > pid; exec sleep 1000"))
+
+        async def play() -> None:
+            async with driving(self.make_executor(tmp_path)) as driver:
+                driver.submit(command)
+                (pid,) = await written(tmp_path / "pid")
+            async with driving(self.make_executor(tmp_path), boot=False) as driver:
+                driver.executor.recover([command], {NODE: POOL})
+                driver.submit(stop(1))
+                end = await driver.exit(1)
+                assert (end.exit_code, end.stopped) == (143, True)
+                assert not lives(int(pid))
+
+        asyncio.run(play())
+
+    def test_an_execution_nobody_heard_of_is_lost_and_stays_so(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            command = run(1, script(tmp_path, "count.sh", "echo launched >> launches"))
+            driver.executor.recover([command], {})
+            assert isinstance(await driver.end(1), ExecutionLost)
+            after = len(driver.reports)
+            driver.submit(command)
+            assert isinstance(await driver.end(1, after=after), ExecutionLost)
+            assert not (tmp_path / "launches").exists()
+
+        self.drive(tmp_path, play)
+
+    # --- nodes ---
+
+    def test_a_boot_is_known_by_its_id(self, tmp_path: Path) -> None:
+        async def play() -> None:
+            async with driving(self.make_executor(tmp_path), boot=False) as driver:
+                first = await driver.boot(incarnation=1)
+                assert first.incarnation == 1
+                assert await driver.boot(incarnation=1) == first
+                second = await driver.boot(incarnation=2)
+                assert second.boot_id != first.boot_id
+            async with driving(self.make_executor(tmp_path), boot=False) as driver:
+                driver.executor.recover([], {NODE: POOL})
+                assert await driver.report(NodeReady, NODE) == NodeReady(node=NODE, boot_id=second.boot_id)
+
+        asyncio.run(play())
+
+    def test_a_boot_ends_what_runs_and_wipes_if_asked(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            text = "touch $AZ_BATCH_NODE_SHARED_DIR/kept; echo $$ >> pids; exec sleep 1000"
+            driver.submit(run(1, script(tmp_path, "leave.sh", text)))
+            await written(tmp_path / "pids")
+            await driver.boot(incarnation=2, wipe=False)
+            assert (await driver.exit(1)).stopped
+            driver.submit(run(2, "/bin/sh -c 'test -e $AZ_BATCH_NODE_SHARED_DIR/kept'"))
+            assert (await driver.exit(2)).exit_code == 0
+            await driver.boot(incarnation=3, wipe=True)
+            driver.submit(run(3, "/bin/sh -c 'test -e $AZ_BATCH_NODE_SHARED_DIR/kept'"))
+            assert (await driver.exit(3)).exit_code == 1
+
+        self.drive(tmp_path, play)
+
+    def test_a_retired_node_runs_nothing(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            driver.submit(run(1, script(tmp_path, "stay.sh", "echo $$ >> pids; exec sleep 1000")))
+            (pid,) = await written(tmp_path / "pids")
+            for _ in range(2):
+                after = len(driver.reports)
+                driver.submit(RetireNode(pool=POOL, node=NODE, incarnation=1, wipe=True))
+                assert (await driver.report(NodeRetired, NODE, after=after)).incarnation == 1
+            assert not lives(int(pid))
+            driver.executor.recover([], {NODE: POOL})
+            await driver.report(NodeFaulted, NODE)
+            driver.submit(run(2, "true"))
+            assert isinstance(await driver.end(2), ExecutionNotStarted)
+
+        self.drive(tmp_path, play)
+
+
+def check_environment(variables: Mapping[str, str], here: str, kind: str, task: str) -> None:
+    """Azure's variables as the semantics reference lists them (section 3.7), and the execution's identity."""
+    node = variables["AZ_BATCH_NODE_ROOT_DIR"]
+    work = f"{node}/workitems/{JOB}/job-1"
+    folder = f"{node}/startup" if kind == "starttask" else f"{work}/{task}"
+    expected = {
+        "AZ_BATCH_POOL_ID": POOL,
+        "AZ_BATCH_NODE_ID": NODE,
+        "AZ_BATCH_NODE_IS_DEDICATED": "true",
+        "AZ_BATCH_NODE_SHARED_DIR": f"{node}/shared",
+        "AZ_BATCH_NODE_STARTUP_DIR": f"{node}/startup",
+        "AZ_BATCH_NODE_MOUNTS_DIR": f"{node}/fsmounts",
+        "AZ_BATCH_TASK_DIR": folder,
+        "AZ_BATCH_TASK_WORKING_DIR": f"{folder}/wd",
+        "JOBLEDGER_EXECUTION": f"{LEDGER_ID}.1",
+    }
+    if kind != "starttask":
+        expected |= {"AZ_BATCH_JOB_ID": JOB, "AZ_BATCH_TASK_ID": task}
+    if kind in ("task", "release"):
+        expected |= {"AZ_BATCH_JOB_PREP_DIR": f"{work}/prep", "AZ_BATCH_JOB_PREP_WORKING_DIR": f"{work}/prep/wd"}
+    told = {name: value for name, value in variables.items() if name.startswith(("AZ_BATCH_", "JOBLEDGER_"))}
+    assert told.keys() >= {"AZ_BATCH_ACCOUNT_NAME", "AZ_BATCH_ACCOUNT_URL"}
+    free = ("AZ_BATCH_ACCOUNT_NAME", "AZ_BATCH_ACCOUNT_URL", "AZ_BATCH_NODE_ROOT_DIR")
+    assert {name: value for name, value in told.items() if name not in free} == expected
+    assert Path(here).samefile(f"{folder}/wd")
