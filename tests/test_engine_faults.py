@@ -1,8 +1,9 @@
 """The engine when the store, an executor, another engine or the inbox's users misbehave: nothing untrue is told or launched."""
 
 import asyncio
-import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -181,9 +182,11 @@ def test_a_second_engine_is_told_who_drives_the_ledger(tmp_path):
 
 
 def test_the_lease_of_a_dead_process_is_taken_at_once(tmp_path):
-    process = multiprocessing.get_context("spawn").Process(target=_take_the_lease_and_die, args=(str(tmp_path / "ledger.db"),))
-    process.start()
-    process.join(BOUND_S)
+    script = (
+        "import sys; from jobledger.engine import LEASE_TTL, wall_clock; from jobledger.eventstore import SqliteStore; from jobledger.owner import new_name; "
+        "SqliteStore.open(sys.argv[1]).acquire_lease(new_name(), now=wall_clock(), ttl=LEASE_TTL)"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "ledger.db"], check=True, timeout=BOUND_S)
     store = SqliteStore.open(tmp_path / "ledger.db")
     assert store.current_lease().expires_at > wall_clock()
     assert certainly_dead(store.current_lease())
@@ -194,12 +197,6 @@ def test_the_lease_of_a_dead_process_is_taken_at_once(tmp_path):
             assert engine.world.engine_epoch == 2
 
     asyncio.run(scenario())
-
-
-def _take_the_lease_and_die(ledger):
-    store = SqliteStore.open(ledger)
-    store.acquire_lease(new_name(), now=wall_clock(), ttl=LEASE_TTL)
-    os._exit(0)
 
 
 def test_only_a_process_of_this_machine_can_be_known_to_be_dead():
