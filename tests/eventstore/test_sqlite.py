@@ -7,7 +7,9 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 from jobledger.core.errors import LedgerCorrupt, LedgerTooNew, StoreError, UnknownEventType
 from jobledger.core.ports import Lease
 from jobledger.eventstore import SqliteStore, open_store
-from jobledger.testing.stores import NOW, TTL, new_event, new_request
+from jobledger.testing.stores import BOUND_S, NOW, TTL, new_event, new_request
 
 NOBODY = 65534
 
@@ -138,6 +140,14 @@ def test_a_log_cut_short_is_found_when_it_is_opened(store: SqliteStore, lease: L
         SqliteStore.open(path)
 
 
+def test_a_head_that_was_changed_is_found_by_reading(store: SqliteStore, lease: Lease, path: Path) -> None:
+    fill(store, lease)
+    tamper(path, "UPDATE head SET hash = zeroblob(32)")
+    assert len(list(store.read(until=9))) == 9
+    with pytest.raises(LedgerCorrupt, match="not the one its head names"):
+        list(store.read())
+
+
 def test_an_event_put_in_with_a_hash_of_its_own_breaks_the_chain(store: SqliteStore, lease: Lease, path: Path) -> None:
     """Forging one event takes forging all that follow and the head; a reader who noted a hash finds even that."""
     fill(store, lease)
@@ -256,18 +266,40 @@ def test_a_newer_ledger_is_refused_and_left_alone(store: SqliteStore, path: Path
     assert path.read_bytes() == before
 
 
-def test_an_older_ledger_is_brought_up_to_date(store: SqliteStore, lease: Lease, path: Path, reopen: Reopen) -> None:
-    fill(store, lease)
-    store.close()
+def _make_older(path: Path) -> None:
     with shell(path) as sql:
         sql.execute("DELETE FROM _sqlite_migrations WHERE name = '0002-views'")
         for (name,) in sql.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall():
             sql.execute(f"DROP VIEW {name}")
+
+
+def test_an_older_ledger_is_brought_up_to_date(store: SqliteStore, lease: Lease, path: Path, reopen: Reopen) -> None:
+    fill(store, lease)
+    store.close()
+    _make_older(path)
     with pytest.raises(StoreError, match="older version"):
         SqliteStore.open(path, read_only=True)
     assert len(list(reopen().read())) == 10
     with shell(path) as sql:
         assert sql.execute("SELECT count(*) FROM log").fetchone()[0] == 10
+
+
+def _open_together(path: Path, ready: threading.Barrier) -> SqliteStore:
+    ready.wait(BOUND_S)
+    return SqliteStore.open(path)
+
+
+def test_several_that_bring_a_ledger_up_to_date_at_once_do_it_once(store: SqliteStore, path: Path) -> None:
+    store.close()
+    for _ in range(5):
+        _make_older(path)
+        ready = threading.Barrier(4)
+        with ThreadPoolExecutor(4) as threads:
+            opening = [threads.submit(_open_together, path, ready) for _ in range(4)]
+            for one in opening:
+                one.result(BOUND_S).close()
+    with shell(path) as sql:
+        assert sql.execute("SELECT count(*) FROM _sqlite_migrations WHERE name = '0002-views'").fetchone()[0] == 1
 
 
 def test_a_migration_that_fails_changes_nothing(store: SqliteStore, path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from jobledger.core import events as ev
 from jobledger.core.execution import EXECUTION
 from jobledger.core.failure import exit_code_failure
-from jobledger.core.ids import ExecutionId, JobId, Micros, NodeId, PoolId, TaskId
+from jobledger.core.ids import Duration, ExecutionId, JobId, Micros, NodeId, PoolId, TaskId
 from jobledger.core.job import JOB
 from jobledger.core.machine import ABSENT, Machine, Row
 from jobledger.core.node import NODE, SCHEDULING
@@ -141,7 +141,7 @@ def test_the_log_shows_every_event(tell: Tell, ask: Ask) -> None:
     ]
 
 
-def _run(number: int, kind: Literal["preparation", "task", "release"], task: str, exit_code: int, wall: int | None) -> list[ev.Event]:
+def _run(number: int, kind: Literal["preparation", "task", "release"], task: str, exit_code: int, wall: Duration | None) -> list[ev.Event]:
     common: dict[str, Any] = {"execution": ExecutionId(number), "job": JOB_1, "task": TaskId(task), "node": NODE_1}
     return [
         ev.ExecutionRequested(kind=kind, attempt=1, **common),
@@ -155,7 +155,7 @@ def test_a_job_from_its_beginning_to_its_end(tell: Tell, ask: Ask) -> None:
     where: dict[str, Any] = {"job": JOB_1, "node": NODE_1}
     what: dict[str, Any] = {"job": JOB_1, "task": TASK_1}
     tell([CREATED, ADDED, ev.TaskPreparing(node=NODE_1, **what)])
-    tell([ev.PreparationStarted(execution=ExecutionId(1), **where), *_run(1, "preparation", "jobpreparation", 0, 1_500_000)])
+    tell([ev.PreparationStarted(execution=ExecutionId(1), **where), *_run(1, "preparation", "jobpreparation", 0, Duration(1_500_000))])
     tell([ev.PreparationCompleted(result="success", exit_code=0, failure=None, **where), ev.ReleaseOwed(**where)])
     tell([ev.TaskRunning(node=NODE_1, execution=ExecutionId(2), **what), *_run(2, "task", "t-1", 3, None)])
     tell([ev.TaskRetried(exit_code=3, failure=failure, **what)])

@@ -14,6 +14,7 @@ pytest then runs all of it against the new store.  Call `pytest.register_assert_
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -160,6 +161,7 @@ class EventStoreConformance:
             store.append([new_event(), event], expected=0, lease=lease)
         assert store.head().position == 0
         assert _append(store, lease, 1).position == 1
+        assert [one.stream for one in store.read()] == ["job/j-1"]
 
     def test_the_ledger_opened_again_says_the_same(self, store: EventStore, lease: Lease) -> None:
         _append(store, lease, 1500)
@@ -315,10 +317,14 @@ class EventStoreConformance:
         assert not store.wait(after=2, timeout_s=0.01)
 
     def test_waiting_ends_when_another_appends(self, store: EventStore, other: EventStore, lease: Lease) -> None:
+        """Several rounds, so that the waiting has begun in some of them when the append comes."""
+        ready = threading.Barrier(3)
         with ThreadPoolExecutor() as threads:
-            waiting = [threads.submit(one.wait, after=0, timeout_s=BOUND_S) for one in (store, other)]
-            _append(store, lease, 1)
-            assert [one.result(BOUND_S) for one in waiting] == [True, True]
+            waiting = [threads.submit(_wait_again_and_again, one, ready) for one in (store, other)]
+            for _ in range(_ROUNDS):
+                ready.wait(BOUND_S)
+                _append(store, lease, 1)
+            assert [one.result(BOUND_S) for one in waiting] == [_ROUNDS, _ROUNDS]
 
     def test_a_closed_store_says_so(self, lease: Lease) -> None:
         closed = self.open_store()
@@ -360,6 +366,7 @@ class EventStoreConformance:
 
 _BATCH: Final = 5
 _BATCHES: Final = 60
+_ROUNDS: Final = 10
 
 
 def _append(store: EventStore, lease: Lease, size: int) -> Head:
@@ -382,6 +389,15 @@ def _compete(store: EventStore, lease: Lease, name: str) -> int:
             except AppendConflict:
                 conflicts += 1
     return conflicts
+
+
+def _wait_again_and_again(store: EventStore, ready: threading.Barrier) -> int:
+    """How often waiting ended with an event, long before its time was over."""
+    woken = 0
+    for number in range(_ROUNDS):
+        ready.wait(BOUND_S)
+        woken += store.wait(after=number, timeout_s=BOUND_S)
+    return woken
 
 
 def _take_turns(store: EventStore, name: str) -> int:
