@@ -95,7 +95,7 @@ def check_end(folder, job, tasks):
     }
     nodes = {task.node for task in job.tasks.values()}
     for runs in (job.preparations, job.releases):
-        assert {node: (run.state, run.exit_code, run.launches) for node, run in runs.items()} == {node: ("completed", 0, 1) for node in nodes}
+        assert {node: (run.state, run.exit_code, run.launches) for node, run in runs.items()} == dict.fromkeys(nodes, ("completed", 0, 1))
     ran = (folder / "ran").read_text().split("\n")[:-1]
     own = [f"{run} {node}" for run in ("jobpreparation", "jobrelease") for node in nodes]
     assert sorted(ran) == sorted(own + [f"{task} {one.node}" for task, one in job.tasks.items()])
@@ -137,7 +137,7 @@ def test_what_runs_when_the_engine_is_killed_is_adopted(tmp_path, nursery):
 
 
 def test_an_engine_killed_at_any_moment_loses_and_repeats_nothing(tmp_path, nursery):
-    seed = random.randrange(10**6)
+    seed = random.randrange(10**6)  # noqa: S311 - as below
     print(f"seed {seed}")  # noqa: T201 - shown where the test fails
     moments = random.Random(seed)  # noqa: S311 - moments, not secrets
     for number in range(ROUNDS):
