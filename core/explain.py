@@ -12,7 +12,7 @@ from attrs import frozen
 from . import job as jobs
 from . import task as tasks
 from .ids import JobId, NodeId, TaskId
-from .world import Execution, Job, Node, Pool, Run, Task, World, takes_tasks
+from .world import Execution, Job, Node, Pool, Run, Task, World, present, takes_tasks
 
 NODES_NAMED_MAX = 8
 """Nodes that one reason names; the text says how many more there are."""
@@ -54,9 +54,9 @@ def _task(world: World, job: Job, task: Task) -> Iterator[Reason]:
     if task.retries:
         allowed = tasks.retries_allowed(job, task)
         limit = "without limit" if allowed == -1 else f"of {allowed}"
-        yield Reason(code="Retried", text=f"it was retried {task.retries} times ({limit}); the last exit code was {task.exit_code}")
+        yield Reason(code="Retried", text=f"it was retried {_count(task.retries, 'time')} ({limit}); the last exit code was {task.exit_code}")
     if task.requeues:
-        yield Reason(code="Requeued", text=f"it was requeued {task.requeues} times, which counts as no retry", subject=task.node)
+        yield Reason(code="Requeued", text=f"it was requeued {_count(task.requeues, 'time')}, which counts as no retry", subject=task.node)
 
 
 def _waits_for_a_node(world: World, job: Job) -> Iterator[Reason]:
@@ -74,33 +74,38 @@ def _waits_for_a_node(world: World, job: Job) -> Iterator[Reason]:
 
 
 def _waits_for_a_slot(world: World, job: Job, pool: Pool) -> Iterator[Reason]:
-    able = [node for node_id in pool.nodes if takes_tasks(node := world.nodes[node_id])]
-    if not able:
-        yield _no_node(world, pool)
-        return
-    eligible = [node for node in able if node.id not in job.ineligible]
+    others = [world.nodes[node_id] for node_id in pool.nodes if node_id not in job.ineligible]
+    eligible = [node for node in others if takes_tasks(node)]
     if job.ineligible:
         yield _some_failed(job, able_left=len(eligible))
+    if not eligible:
+        yield _no_node(pool, others)
+        return
     slots, used = len(eligible) * pool.spec.task_slots_per_node, sum(len(node.tasks) for node in eligible)
-    if eligible and used >= slots:
-        yield Reason(code="NoFreeSlot", text=f"all {slots} task slots of the nodes it may use are taken", subject=pool.id)
+    if used >= slots:
+        yield Reason(code="NoFreeSlot", text=f"{used} of {slots} task slots taken on the nodes it may use", subject=pool.id)
     ahead = [entry[2] for entry in pool.ready if entry < (-job.spec.priority, job.number, job.id)]
     if ahead:
         named = ", ".join(ahead[:NODES_NAMED_MAX]) + (f" and {len(ahead) - NODES_NAMED_MAX} more" if len(ahead) > NODES_NAMED_MAX else "")
         yield Reason(code="JobsAhead", text=f"jobs of higher priority or submitted earlier have tasks waiting too: {named}", subject=pool.id)
-    yield Reason(code="Queued", text=f"{job.counts['active']} tasks of the job wait for a slot, in order of submission", subject=job.id)
+    yield Reason(code="Queued", text=f"{_count(job.counts['active'], 'task')} of the job in the queue, in order of submission", subject=job.id)
 
 
-def _no_node(world: World, pool: Pool) -> Reason:
-    if not pool.nodes:
+def _no_node(pool: Pool, candidates: list[Node]) -> Reason:
+    if not candidates:
         return Reason(code="NoNodes", text=f"pool {pool.id} has no nodes", subject=pool.id)
-    states = Counter(_node_word(world.nodes[node_id]) for node_id in pool.nodes)
-    listed = ", ".join(f"{count} {state}" for state, count in states.items())
-    return Reason(code="NoNodeUp", text=f"no node of pool {pool.id} takes tasks now: {listed}", subject=pool.id)
+    words = Counter(_node_word(node) for node in candidates)
+    listed = ", ".join(f"{count} {word}" for word, count in words.most_common(NODES_NAMED_MAX))
+    more = len(words) - NODES_NAMED_MAX
+    text = f"no node of pool {pool.id} that may take it is up: {listed}" + (f" and {more} more kinds" if more > 0 else "")
+    return Reason(code="NoNodeUp", text=text, subject=pool.id)
 
 
 def _node_word(node: Node) -> str:
-    return f"{node.state} ({node.reason})" if node.state in {"unusable", "unknown", "preempted"} and node.reason else node.state
+    """A node's state, why it is in it where that is known, and that it takes no tasks where it is up and was told so."""
+    if node.state in {"unusable", "unknown", "preempted"} and node.reason:
+        return f"{node.state} ({node.reason})"
+    return f"{node.state} (scheduling is disabled)" if node.state in {"idle", "running"} else node.state
 
 
 def _some_failed(job: Job, *, able_left: int) -> Reason:
@@ -132,11 +137,10 @@ def _result(run: Run) -> str:
 
 
 def _waits_for_preparation(world: World, job: Job, node: NodeId) -> Iterator[Reason]:
-    run = job.preparations[node]
-    attempt = f"try {run.retries + 1}" if run.retries else "the first try"
-    yield Reason(
-        code="WaitingForPreparation", text=f"it waits on {node} for the job's preparation there, which is {run.state} ({attempt})", subject=node
-    )
+    run, allowed = job.preparations[node], present(job.spec.job_preparation_task).constraints.max_task_retry_count
+    attempt = f"try {run.retries + 1}, " + ("without limit" if allowed == -1 else f"of at most {allowed + 1}")
+    text = f"it waits on {node} for the job's preparation there, which is {run.state} ({attempt})"
+    yield Reason(code="WaitingForPreparation", text=text, subject=node)
     if run.execution is not None:
         yield _runs(world.executions[run.execution])
 
@@ -172,6 +176,7 @@ def _job(world: World, job: Job) -> Iterator[Reason]:
             yield from _ending(world, job)
         case _:
             yield Reason(code="JobCompleted", text=f"the job is completed: {job.terminate_reason}", subject=job.id)
+            yield from _releases_not_well(job)
 
 
 def _active(world: World, job: Job) -> Iterator[Reason]:
@@ -186,9 +191,13 @@ def _active(world: World, job: Job) -> Iterator[Reason]:
     if job.counts["active"]:
         yield from _waits_for_a_node(world, job)
     for node, run in _running(job.preparations):
-        yield Reason(code="Preparing", text=f"preparation is running on {node}, {len(job.preparations[node].waiting)} tasks wait for it", subject=run)
+        yield Reason(
+            code="Preparing",
+            text=f"preparation is running on {node}, {_count(len(job.preparations[node].waiting), 'task')} waiting for it",
+            subject=run,
+        )
     if job.counts["running"]:
-        yield Reason(code="TasksRunning", text=f"{job.counts['running']} tasks are running", subject=job.id)
+        yield Reason(code="TasksRunning", text=f"{_count(job.counts['running'], 'task')} running", subject=job.id)
 
 
 def _ending(world: World, job: Job) -> Iterator[Reason]:
@@ -199,6 +208,18 @@ def _ending(world: World, job: Job) -> Iterator[Reason]:
         yield Reason(code="Releasing", text=f"release is running on {node}", subject=run)
     for node in list(job.owed)[:NODES_NAMED_MAX]:
         yield Reason(code="ReleaseOwed", text=f"release waits for node {node}, which is {world.nodes[node].state}", subject=node)
+
+
+def _releases_not_well(job: Job) -> Iterator[Reason]:
+    """The releases of a job that is over that failed, or never ran although they were owed."""
+    failed = [(node, release) for node, release in job.releases.items() if release.state == "abandoned" or release.result == "failure"]
+    for node, release in failed[:NODES_NAMED_MAX]:
+        if release.state == "abandoned":
+            yield Reason(code="ReleaseAbandoned", text=f"release did not run on {node}: {release.abandoned_because}", subject=node)
+        else:
+            yield Reason(code="ReleaseFailed", text=f"release failed on {node}: {_result(release)}", subject=node)
+    if (more := len(failed) - NODES_NAMED_MAX) > 0:
+        yield Reason(code="MoreReleases", text=f"release failed or did not run on {more} more nodes", subject=job.id)
 
 
 def _waits_for_ends(world: World, job: Job, text: str) -> Iterator[Reason]:
@@ -213,3 +234,7 @@ def _running(runs: Mapping[NodeId, Run]) -> Iterator[tuple[NodeId, str]]:
         if run.state == "running" and shown < NODES_NAMED_MAX:
             shown += 1
             yield node, f"execution {run.execution}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
