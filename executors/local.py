@@ -39,7 +39,7 @@ from .local_link import Link, Message
 DEFAULT_ROOT: Final = Path(".jobledger/nodes")
 LINGER: Final = Duration(2 * SECOND)
 """How long a supervisor with nothing to do waits for an engine before it ends."""
-OTHER_LEDGER_WAIT_S: Final = 5.0
+OTHER_LEDGER_WAIT_S: Final = 3.0
 """A node folder of another ledger may be taken over once that ledger's supervisor has ended: it lingers for a moment."""
 
 

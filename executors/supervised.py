@@ -228,8 +228,7 @@ class Table:
             "wall_us": int((time.monotonic() - execution.began) * 1_000_000),
         }
         execution.group_held = family.group_lives(execution.pid or 0)
-        candidates = [execution, *self._all.values()]
-        orphaned = any(self._family.owner(pid, candidates) is execution for pid in orphans)
+        orphaned = any(self._family.owner(pid, self._all.values()) is execution for pid in orphans)
         lines = records.line(exited=None, **execution.exit)
         if execution.group_held or orphaned or execution.known:
             self._append(execution, lines)
