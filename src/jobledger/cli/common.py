@@ -39,6 +39,9 @@ class Group(click.Group):
             as_json = bool(ctx.meta.get("json"))
             show_error(error, as_json=as_json)
             sys.exit(exit_status(error))
+        except KeyboardInterrupt:  # Ctrl-C where no command deals with it by itself, such as while a ledger is being opened.
+            click.echo("jobledger: interrupted", err=True)
+            sys.exit(INTERRUPTED)
         except BrokenPipeError:  # The reader has had enough (`| head`): that is no error of ours.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)

@@ -1,10 +1,11 @@
 """`run` and `engine`: the commands that drive a ledger themselves."""
 
 import asyncio
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -103,6 +104,8 @@ async def _run(
             print_json(status_document(engine.world, job_id, engine.position))
         elif job is not None:
             print_summary(engine.world, job, root=root, ledger=ledger, explain=job.state != "completed")
+        else:
+            click.echo(f"jobledger: job {job_id} was deleted before its end", err=True)
         if detached:
             click.echo(f"jobledger: detached; what runs goes on.  Resume with: {resume}", err=True)
         return _status(job, interrupted=interrupts.count > 0)
@@ -121,7 +124,8 @@ async def _to_the_end(engine: Engine, job_id: JobId, interrupts: "_Interrupts", 
             if leave_active and not interrupts.count:
                 return True
             progress.say(reason[1])
-            await engine.terminate(job_id, reason[0], actor=actor())
+            with suppress(RequestRefused):  # Somebody else has ended or deleted it in this very moment: look again.
+                await engine.terminate(job_id, reason[0], actor=actor())
             continue
         await _first(engine, job, interrupts.wake)
         interrupts.wake.clear()
@@ -196,7 +200,8 @@ def _status(job: Job | None, *, interrupted: bool) -> int:
 
 
 def _resume(file: str, ledger: Path, root: Path) -> str:
-    return f"jobledger run {file} --ledger {ledger} --root {root}"
+    words = ["jobledger", "run", file, "--ledger", str(ledger), "--root", str(root)]
+    return shlex.join(words) + (" < the same job file" if file == "-" else "")
 
 
 # --- engine ---------------------------------------------------------------------------------------------------
