@@ -199,6 +199,15 @@ def test_a_task_that_was_requeued_counts_that_apart():
     assert "lastRequeueTime" in execution
 
 
+def test_a_task_that_lost_its_node_is_not_started_any_more():
+    s = scenario({"t1": Hangs()})
+    job = submit(s, "t1")
+    s.finish(NodeFaulted(node="p-1", fault="lost", reason="it does not answer"))
+    view = task_view(job, job.tasks["t1"])
+    assert view["state"] == "active"
+    assert set(view["executionInfo"]) == {"retryCount", "requeueCount", "lastRequeueTime"}
+
+
 def test_a_program_that_could_not_be_launched_has_a_failure_and_no_exit_code():
     s = scenario({"t1": CannotStart()})
     job = submit(s, "t1")
