@@ -16,6 +16,7 @@ from jobledger.core.requests import (
     ResizePool,
     SubmitJob,
     TerminateJob,
+    TerminateTask,
 )
 from jobledger.core.specs import JobConstraints, PoolSpec, PreparationSpec, ReleaseSpec, TaskSpec
 from jobledger.testing.scenario import Exits, Hangs, Scenario, Silent, story
@@ -291,7 +292,7 @@ def test_the_id_of_a_deleted_job_may_be_used_again_and_nothing_of_the_old_one_sh
     s.run()
     s.finish(DeleteJob(job="j"))
     s.refuses(TerminateJob(job="j"), "JobNotFound")
-    s.given(SubmitJob(spec=job_spec(priority=3), tasks=task_specs("t1"))).run()
+    s.given(SubmitJob(spec=job_spec(constraints=JobConstraints(max_wall_clock_time=100_000)), tasks=task_specs("t1"))).run()
     assert s.launches(task="jobpreparation") == ["jobpreparation@p-1", "jobpreparation@p-1"]
     assert s.world.task("j", "t1").launches == 1
     s.pass_time(5000)
@@ -370,6 +371,15 @@ def test_enabling_lasts_until_what_had_to_stop_has_stopped(given):
     s.refuses(DisableJob(job="j", disable_tasks="wait"), "OperationInvalidForCurrentState")
     told = story(s.answer("task", "stopped"))
     assert told.index("task.requeued t1") < told.index("job.enabled j") < told.index("task.running t1 p-1")
+
+
+def test_a_task_that_was_asked_to_stop_twice_does_not_keep_its_job_from_being_enabled(given):
+    s = given(script={"t1": Hangs()})
+    s.run()
+    s.when(DisableJob(job="j", disable_tasks="requeue"))
+    s.when(TerminateTask(job="j", task="t1"))
+    s.finish(EnableJob(job="j"))
+    assert s.world.jobs["j"].state == "active"
 
 
 def test_enabling_a_job_whose_tasks_run_on_does_not_wait_for_them(given):

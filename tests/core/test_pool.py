@@ -115,6 +115,13 @@ def test_a_node_that_never_came_up_is_named_when_the_resize_is_over():
     assert pool(s).errors == events[-1].errors
 
 
+def test_a_node_that_was_up_before_it_failed_is_no_failure_of_the_resize():
+    s = steady()
+    s.when(NodeFaulted(node="p-1", fault="unusable", reason="disk full"))
+    s.finish(ResizePool(pool="p", target=3))
+    assert (pool(s).allocation, pool(s).errors) == ("steady", ())
+
+
 def test_an_error_of_an_earlier_resize_is_forgotten_with_the_next():
     s = unanswered()
     s.when(NodeFaulted(node="p-2", fault="unusable", reason="no disk"))

@@ -269,6 +269,15 @@ def test_a_run_that_the_executor_stopped_by_itself_is_due_again(given):
     assert story(s.answer("preparation", "stopped"))[:3] == ["execution.ended jobpreparation p-1", "preparation.due p-1", "task.requeued t1"]
 
 
+def test_each_run_has_all_its_retries(given, task_specs):
+    s = given(prep=retrying(1), script={"jobpreparation": [Exits(1), Exits(0), Exits(1), Exits(0)]})
+    s.run()
+    s.finish(RebootNode(node="p-1"))
+    s.finish(AddTasks(job="j", tasks=task_specs("t2")))
+    entry = s.world.jobs["j"].preparations["p-1"]
+    assert (entry.result, entry.retries, entry.launches) == ("success", 1, 4)
+
+
 def test_a_new_node_prepares_when_the_first_task_comes(given, task_specs):
     s = given()
     s.run()

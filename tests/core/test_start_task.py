@@ -117,6 +117,14 @@ def test_a_lost_node_runs_it_again_when_it_is_back():
     assert (state(s), run_of(s).result) == ("idle", "success")
 
 
+def test_a_failure_under_a_reboot_is_an_interruption_and_no_retry():
+    s = pool_with([Hangs(), Exits(0)], max_task_retry_count=1)
+    s.when(NodeReady(node="p-1", boot_id="surprise"))
+    assert story(s.answer("starttask", "exited", 1)) == ["execution.ended starttask p-1", "start-task.interrupted p-1"]
+    s.run()
+    assert (state(s), run_of(s).retries) == ("idle", 0)
+
+
 def test_it_has_no_wall_clock_limit():
     s = pool_with(Hangs())
     assert s.pass_time(10**15) == []
