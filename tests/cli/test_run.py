@@ -126,7 +126,7 @@ def test_a_start_task_that_fails_everywhere_ends_the_job(invoke, write):
 
 
 def test_quiet_says_nothing_but_the_summary(invoke, write):
-    result = invoke("run", write("true"), "--quiet")
+    result = invoke("run", write("true", job={"onAllTasksComplete": "noaction"}), "--quiet")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith("\nJob j is completed")
 

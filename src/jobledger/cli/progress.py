@@ -26,11 +26,10 @@ _NODES_SHOWN_MAX: Final = 24
 
 
 class Quiet:
-    """Shows nothing but what must be said."""
+    """Shows nothing."""
 
     def say(self, text: str) -> None:
-        """A word to the user, whatever the verbosity."""
-        Console(stderr=True, highlight=False).print(f"jobledger: {text}", soft_wrap=True)
+        """Not even this."""
 
 
 class Progress:
