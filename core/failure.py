@@ -44,7 +44,7 @@ def wall_clock_failure() -> FailureInfo:
 
 
 def unknown_outcome_failure(reason: str) -> FailureInfo:
-    """The failure of something whose end nobody saw and that may not run again."""
+    """The failure of something whose end nobody saw and that does not run again."""
     return FailureInfo(
         category="servererror", code="Unknown", message="How the program ended is not known", details=(Detail(name="Message", value=reason),)
     )

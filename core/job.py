@@ -70,7 +70,8 @@ _MISTAKES_SHOWN_MAX: Final = 20
 def submit(world: World, request: SubmitJob) -> Iterator[Event]:
     """Create a job with its first tasks; a repetition of the same specification decides to nothing.
 
-    Refused: RequestBodyTooLarge, InvalidPropertyValue (every mistake), JobBeingDeleted, JobExists (another specification under the same id).
+    Refused: RequestBodyTooLarge, InvalidPropertyValue or a more exact code (every mistake), JobBeingDeleted, JobExists (another
+    specification under the same id).
     """
     _refuse_too_many(request.tasks)
     _refuse_mistakes([*check_job(request.spec), *check_tasks(request.spec, request.tasks)])
@@ -154,7 +155,8 @@ def _refuse_mistakes(mistakes: Sequence[Mistake]) -> None:
     if mistakes:
         more = len(mistakes) - _MISTAKES_SHOWN_MAX
         shown = "; ".join(map(str, mistakes[:_MISTAKES_SHOWN_MAX])) + (f"; and {more} more" if more > 0 else "")
-        raise RequestRefused("InvalidPropertyValue", shown)
+        codes = {mistake.code for mistake in mistakes}
+        raise RequestRefused(codes.pop() if len(codes) == 1 else "InvalidPropertyValue", shown)
 
 
 def _refuse_too_many(added: Sequence[TaskSpec]) -> None:

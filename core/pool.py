@@ -56,7 +56,7 @@ ALLOCATION: Final = Machine(
 def create(world: World, request: CreatePool) -> Iterator[Event]:
     """Create a pool and ask for its nodes; a repetition of the same specification decides to nothing.
 
-    Refused: InvalidPropertyValue, PoolBeingDeleted, PoolExists, NodeExists (a node id of the pool is taken).
+    Refused: InvalidPropertyValue, PoolBeingDeleted, PoolExists.
     """
     spec = request.spec
     if mistakes := "; ".join(map(str, check_pool(spec))):
@@ -67,8 +67,6 @@ def create(world: World, request: CreatePool) -> Iterator[Event]:
         if pool.spec != spec:
             raise RequestRefused("PoolExists", f"pool {spec.id} exists with another specification")
         return
-    if (taken := next((node for number in range(spec.nodes) if (node := node_id(spec.id, number)) in world.nodes), None)) is not None:
-        raise RequestRefused("NodeExists", f"pool {spec.id} would name a node {taken}, which pool {world.nodes[taken].pool} has")
     yield PoolCreated(pool=spec.id, spec=spec)
     if spec.nodes:
         yield PoolResizing(pool=spec.id, target=spec.nodes)
@@ -156,15 +154,11 @@ def _approach(world: World, pool: Pool) -> Iterator[Event]:
 
 
 def _shortfalls(world: World, pool: Pool) -> tuple[str, ...]:
-    errors = []
-    if pool.allocation == "stopping" and len(pool.nodes) != pool.target:
-        errors.append(f"ResizeStopped: {len(pool.nodes)} nodes of {pool.target}")
-    errors += [
+    return tuple(
         f"AllocationFailed: node {node_id} is {node.state}: {node.reason}"
         for node_id in pool.nodes
         if (node := world.nodes[node_id]).state in {"unusable", "unknown", "preempted"} and node.booted_at is None
-    ]
-    return tuple(errors)
+    )
 
 
 # --- evolve ---------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from .events import (
     TaskRequeued,
     TaskRunning,
 )
-from .failure import FailureInfo, ended_failure, exit_code_failure, unknown_outcome_failure
+from .failure import FailureInfo, ended_failure, exit_code_failure
 from .ids import JobId, Micros, NodeId
 from .machine import ABSENT, Machine, rows
 from .outcome import Ended, NeverRan, Outcome, Unresolved
@@ -88,7 +88,7 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
             yield from _succeeded(world, job, node)
         case Ended(exit_code=exit_code, signal=signal, stopped=False):
             failure = exit_code_failure(exit_code, signal)
-            if wish is None and not job.ending and _retries_left(job, node):
+            if wish is None and _retries_left(job, node):
                 event = _request(world, job, node, job.preparations[node].launches + 1)
                 yield event
                 yield PreparationRetried(job=job.id, node=node, execution=event.execution, exit_code=exit_code, failure=failure)
@@ -105,8 +105,8 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
             else:
                 yield from _cut_short(job, node, wish.cause if wish is not None else "stopped by the executor")
         case Unresolved(reason=reason):
-            if job.ending:
-                yield from _failed(job, node, None, unknown_outcome_failure(reason))
+            if wish is not None and wish.then != "requeue":
+                yield from _failed(job, node, None, wish.failure or ended_failure(wish.cause))
             else:
                 yield from _cut_short(job, node, reason)
 
@@ -133,14 +133,12 @@ def _succeeded(world: World, job: Job, node: NodeId) -> Iterator[Event]:
 
 def _failed(job: Job, node: NodeId, exit_code: int | None, failure: FailureInfo) -> Iterator[Event]:
     yield PreparationCompleted(job=job.id, node=node, result="failure", exit_code=exit_code, failure=failure)
-    if not job.ending:
-        yield from return_tasks(job, node, "preparation failed on the node")
+    yield from return_tasks(job, node, "preparation failed on the node")
 
 
 def _cut_short(job: Job, node: NodeId, cause: str) -> Iterator[Event]:
     yield PreparationDue(job=job.id, node=node, cause=cause)
-    if not job.ending:
-        yield from return_tasks(job, node, cause)
+    yield from return_tasks(job, node, cause)
 
 
 def return_tasks(job: Job, node: NodeId, cause: str) -> Iterator[Event]:

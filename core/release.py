@@ -15,11 +15,11 @@ from typing import Final, Literal
 
 from . import execution as executions
 from .events import Event, ReleaseAbandoned, ReleaseCompleted, ReleaseInterrupted, ReleaseOwed, ReleaseStarted
-from .failure import FailureInfo, exit_code_failure
+from .failure import FailureInfo, ended_failure, exit_code_failure
 from .ids import JobId, Micros, NodeId
 from .machine import ABSENT, Machine, rows
 from .outcome import Ended, NeverRan, Outcome, Unresolved
-from .world import Execution, Job, Node, Release, World, present
+from .world import Execution, Job, Release, Stop, World, present
 
 RELEASE: Final = Machine(
     "release",
@@ -101,13 +101,19 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
         case Ended(exit_code=exit_code, stopped=False) as ended:
             yield _completed(job, node, exit_code, None if exit_code == 0 else exit_code_failure(exit_code, ended.signal))
         case Ended(exit_code=exit_code) if not cut_short:
-            yield _completed(job, node, exit_code, wish.failure if wish is not None else exit_code_failure(exit_code, outcome.signal))
+            yield _completed(job, node, exit_code, _wished(wish) if wish is not None else exit_code_failure(exit_code, outcome.signal))
         case NeverRan(failure=FailureInfo() as failure):
             yield _completed(job, node, None, failure)
         case Ended() | NeverRan():
             yield ReleaseInterrupted(job=job, node=node, cause=wish.cause if wish is not None else "stopped by the executor")
+        case Unresolved() if wish is not None and not cut_short:
+            yield _completed(job, node, None, _wished(wish))
         case Unresolved(reason=reason):
             yield ReleaseInterrupted(job=job, node=node, cause=reason)
+
+
+def _wished(wish: Stop) -> FailureInfo:
+    return wish.failure or ended_failure(wish.cause)
 
 
 def _completed(job: JobId, node: NodeId, exit_code: int | None, failure: FailureInfo | None) -> ReleaseCompleted:
@@ -178,8 +184,3 @@ def _find(world: World, event: ReleaseStarted | ReleaseInterrupted | ReleaseComp
 
 def _name(job: JobId, node: NodeId) -> str:
     return f"of job {job} on {node}"
-
-
-def can_run(node: Node) -> bool:
-    """Whether a release could run on the node now or after a boot under way."""
-    return node.state not in _CANNOT_RUN

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from . import limits
 from .ids import ID_PATTERN, Duration, JobId, PoolId, TaskId
@@ -153,10 +153,11 @@ class PoolSpec:
 
 @frozen(kw_only=True)
 class Mistake:
-    """One thing wrong with a spec: where (a path such as `tasks[3].constraints.maxTaskRetryCount`) and what."""
+    """One thing wrong with a spec: where (a path such as `tasks[3].constraints.maxTaskRetryCount`), what, and Azure Batch's code for it."""
 
     path: str
     text: str
+    code: str = "InvalidPropertyValue"
 
     def __str__(self) -> str:
         return f"{self.path}: {self.text}" if self.path else self.text
@@ -204,7 +205,7 @@ def check_tasks(job: JobSpec, tasks: Iterable[TaskSpec]) -> Iterator[Mistake]:
     seen: dict[str, int] = {}
     for number, task in enumerate(tasks):
         for mistake in _check_task(job, task):
-            yield Mistake(path=f"tasks[{number}].{mistake.path}", text=mistake.text)
+            yield evolve(mistake, path=f"tasks[{number}].{mistake.path}")
         if (first := seen.setdefault(task.id, number)) != number:
             yield Mistake(path=f"tasks[{number}].id", text=f"'{task.id}' is already the id of tasks[{first}]")
 
@@ -231,7 +232,7 @@ def reserved_ids(job: JobSpec) -> dict[str, str]:
 def _check_task(job: JobSpec, task: TaskSpec) -> Iterator[Mistake]:
     yield from _check_id("id", task.id)
     if (code := reserved_ids(job).get(task.id)) is not None:
-        yield Mistake(path="id", text=f"'{task.id}' is the id of the job's own preparation or release task ({code})")
+        yield Mistake(path="id", text=f"'{task.id}' is the id of the job's own preparation or release task", code=code)
     yield from _check_command_line("commandLine", task.command_line)
     yield from _check_environment("environmentSettings", task.environment_settings)
     if task.constraints is not None:

@@ -7,6 +7,7 @@
 3. What the platform took away (reboot, lost node, disable with requeue) is requeued and never counted as a retry.
 4. A program that ended by itself before a stop reached it keeps its own result; the stop then only forbids another try.
 5. When the job ends, a task that is not completed is completed as failed with `TaskEnded`; none is left behind as active.
+   (The job's rule asks every execution to end for good the moment the job is ending, so nothing here has to look at the job.)
 """
 
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from .events import (
     TaskRetried,
     TaskRunning,
 )
-from .failure import FailureInfo, ended_failure, exit_code_failure, unknown_outcome_failure
+from .failure import FailureInfo, ended_failure, exit_code_failure
 from .ids import JobId, Micros, TaskId
 from .machine import ABSENT, Machine, rows
 from .outcome import Ended, NeverRan, Outcome, Unresolved
@@ -129,7 +130,7 @@ def _ended_by_itself(job: Job, task: Task, execution: Execution, exit_code: int,
         yield TaskCompleted(job=job.id, task=task.spec.id, result="success", exit_code=0, failure=None)
         return
     failure = exit_code_failure(exit_code, signal)
-    final = job.ending or (execution.stop is not None and execution.stop.then == "complete")
+    final = execution.stop is not None and execution.stop.then == "complete"
     if not final and _retries_left(job, task):
         yield TaskRetried(job=job.id, task=task.spec.id, exit_code=exit_code, failure=failure)
     else:
@@ -141,7 +142,7 @@ def _stopped(job: Job, task: Task, execution: Execution, exit_code: int | None) 
     if wish is not None and wish.then == "complete":
         yield _failed(job, task, exit_code, wish.failure or ended_failure(wish.cause))
     else:
-        yield from _lost(job, task, wish.cause if wish is not None else "stopped by the executor", ended_failure("the job ended"))
+        yield TaskRequeued(job=job.id, task=task.spec.id, cause=wish.cause if wish is not None else "stopped by the executor")
 
 
 def _unresolved(job: Job, task: Task, execution: Execution, reason: str) -> Iterator[Event]:
@@ -149,14 +150,7 @@ def _unresolved(job: Job, task: Task, execution: Execution, reason: str) -> Iter
     if wish is not None and wish.then == "complete":
         yield _failed(job, task, None, wish.failure or ended_failure(wish.cause))
     else:
-        yield from _lost(job, task, reason, unknown_outcome_failure(reason))
-
-
-def _lost(job: Job, task: Task, cause: str, failure: FailureInfo) -> Iterator[Event]:
-    if job.ending:
-        yield _failed(job, task, None, failure)
-    else:
-        yield TaskRequeued(job=job.id, task=task.spec.id, cause=cause)
+        yield TaskRequeued(job=job.id, task=task.spec.id, cause=reason)
 
 
 def _failed(job: Job, task: Task, exit_code: int | None, failure: FailureInfo) -> TaskCompleted:

@@ -370,7 +370,7 @@ def test_tasks_to_add_are_checked_against_their_job() -> None:
         jobfile.parse_tasks(job, [{"id": "tidy", "commandLine": "x"}, {"id": "y"}])
     assert [str(mistake) for mistake in error.value.mistakes] == [
         "tasks[1].commandLine: is missing",
-        "tasks[0].id: 'tidy' is the id of the job's own preparation or release task (TaskIdSameAsJobReleaseTask)",
+        "tasks[0].id: 'tidy' is the id of the job's own preparation or release task",
     ]
 
 

@@ -324,7 +324,17 @@ def test_an_unresolved_run_of_an_ending_job_has_failed(given):
     s.when(TerminateJob(job="j"))
     s.answer("preparation", "lost")
     entry = s.world.jobs["j"].preparations["p-1"]
-    assert (entry.result, entry.failure.code, s.world.jobs["j"].state) == ("failure", "Unknown", "completed")
+    assert (entry.result, entry.failure.code, s.world.jobs["j"].state) == ("failure", "TaskEnded", "completed")
+
+
+def test_an_unresolved_run_that_was_over_its_limit_is_final(given):
+    s = given(prep=PreparationSpec(command_line="prepare", constraints=TaskConstraints(max_wall_clock_time=500)), script={"jobpreparation": Hangs()})
+    s.run()
+    s.wake()
+    s.answer("preparation", "lost")
+    entry = s.world.jobs["j"].preparations["p-1"]
+    assert (entry.state, entry.result, entry.failure.code) == ("completed", "failure", "TaskEnded")
+    assert s.world.jobs["j"].blocked
 
 
 def test_success_in_a_disabled_job_starts_nothing_until_it_is_enabled(given):

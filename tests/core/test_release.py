@@ -190,6 +190,17 @@ def test_its_wall_clock_limit_ends_it_as_failed(given):
     assert s.world.jobs["j"].state == "completed"
 
 
+def test_one_that_was_over_its_limit_and_lost_is_final_too(given):
+    s = given(script={"jobrelease": Hangs()})
+    s.run()
+    s.finish(TerminateJob(job="j"))
+    s.wake()
+    s.answer("release", "lost")
+    assert s.world.jobs["j"].releases["p-1"].failure.code == "TaskEnded"
+    assert s.launches(task="jobrelease") == ["jobrelease@p-1"]
+    assert s.world.jobs["j"].state == "completed"
+
+
 def test_one_that_the_executor_stopped_by_itself_has_failed(given):
     s = given(script={"jobrelease": Hangs()})
     s.run()
