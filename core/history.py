@@ -21,6 +21,12 @@ from .world import World
 Outcome = e.ExecutionEnded | e.ExecutionNeverRan | e.ExecutionUnresolved
 OUTCOMES: Final = (e.ExecutionEnded, e.ExecutionNeverRan, e.ExecutionUnresolved)
 
+_WITHIN: Final[dict[ReleaseScope, tuple[ReleaseScope, ...]]] = {
+    "taskRan": ("taskRan",),
+    "prepared": ("taskRan", "prepared"),
+    "attempted": ("taskRan", "prepared", "attempted"),
+}
+
 _DOWN: Final = (
     e.NodeRebooting,
     e.NodeReimaging,
@@ -83,7 +89,8 @@ class Visit:
 
     def reached(self, scope: ReleaseScope) -> bool:
         """Whether what the scope asks for has happened here."""
-        return self.task_ran or (scope != "taskRan" and self.prepared) or (scope == "attempted" and self.attempted)
+        happened = {"taskRan": self.task_ran, "prepared": self.prepared, "attempted": self.attempted}
+        return any(happened[what] for what in _WITHIN[scope])
 
     def empty(self) -> None:
         """The node was emptied: what was done on it is gone."""
@@ -405,7 +412,7 @@ def _mark(history: History, requested: e.ExecutionRequested, what: ReleaseScope)
     visit.prepared = visit.prepared or what == "prepared"
     visit.attempted = visit.attempted or what == "attempted"
     release = job.spec.job_release_task
-    if release is not None and visit.release != "completed" and visit.reached(release.release_scope):
+    if release is not None and visit.release != "completed" and what in _WITHIN[release.release_scope]:
         visit.debt = True
 
 

@@ -1,0 +1,137 @@
+"""The indexes of a world, rebuilt from the things themselves and compared with those that evolve keeps.
+
+`index_faults(world)` is for walks and tests: its cost grows with the world, which is what the kept indexes avoid.
+"""
+
+from collections.abc import Iterator
+
+from jobledger.core import execution as executions
+from jobledger.core import owed
+from jobledger.core.deadlines import next_deadline
+from jobledger.core.ids import Micros
+from jobledger.core.world import Job, Node, Pool, World, node_command_key, takes_tasks
+
+_LIVE_JOB = {"active", "disabling", "disabled", "enabling"}
+
+
+def index_faults(world: World) -> list[str]:
+    """Everything in which an index differs from what it indexes; empty for a sound world that is settled."""
+    return [
+        *(f"pool {pool.id}: {fault}" for pool in world.pools.values() for fault in _pool(world, pool)),
+        *(f"node {node.id}: {fault}" for node in world.nodes.values() for fault in _node(world, node)),
+        *(f"job {job.id}: {fault}" for job in world.jobs.values() for fault in _job(world, job)),
+        *_world(world),
+    ]
+
+
+def _differs(name: str, kept: object, true: object) -> Iterator[str]:
+    if kept != true:
+        yield f"{name} is {kept} and should be {true}"
+
+
+def _world(world: World) -> Iterator[str]:
+    of_pool: dict[str, set[str]] = {}
+    for job in world.jobs.values():
+        if job.ended_at is None:
+            of_pool.setdefault(job.spec.pool_info.pool_id, set()).add(job.id)
+    yield from _differs("jobs_of_pool", {pool: set(jobs) for pool, jobs in world.jobs_of_pool.items()}, of_pool)
+    yield from _differs("owed commands", set(world.owed.now), set(owed.commands(world)))
+    yield from _differs("next_execution is above all", all(number < world.next_execution for number in world.executions), True)
+    yield from _differs("next deadline", next_deadline(world), min(_limits(world), default=None))
+
+
+def _limits(world: World) -> Iterator[Micros]:
+    for execution in world.executions.values():
+        limit = executions.wall_clock_limit(world, execution)
+        if execution.started_at is not None and limit is not None and (execution.stop is None or execution.stop.then == "requeue"):
+            yield Micros(execution.started_at + limit)
+    for job in world.jobs.values():
+        limit = job.spec.constraints.max_wall_clock_time
+        if limit is not None and job.state in _LIVE_JOB:
+            yield Micros(job.created_at + limit)
+
+
+def _pool(world: World, pool: Pool) -> Iterator[str]:
+    nodes = [node for node in world.nodes.values() if node.pool == pool.id]
+    slots = pool.spec.task_slots_per_node
+    free = {node.id: slots - len(node.tasks) for node in nodes if takes_tasks(node) and len(node.tasks) < slots}
+    ready = [
+        (-job.spec.priority, job.number, job.id)
+        for job in world.jobs.values()
+        if job.spec.pool_info.pool_id == pool.id and job.state == "active" and any(task.state == "active" for task in job.tasks.values())
+    ]
+    yield from _differs("nodes", set(pool.nodes), {node.id for node in nodes})
+    yield from _differs("free_of", pool.free_of, free)
+    yield from _differs(
+        "free", [set(bucket) for bucket in pool.free], [{node for node, count in free.items() if count == k and k} for k in range(slots + 1)]
+    )
+    yield from _differs("ready", pool.ready, sorted(ready))
+    yield from _differs("unsettled", set(pool.unsettled), {node.id for node in nodes if node.state in {"creating", "leavingpool"}})
+    yield from _differs("leaving", pool.leaving, sum(node.state == "leavingpool" for node in nodes))
+
+
+def _node(world: World, node: Node) -> Iterator[str]:
+    placed = {
+        (job.id, task.spec.id)
+        for job in world.jobs.values()
+        for task in job.tasks.values()
+        if task.state in {"preparing", "running"} and task.node == node.id
+    }
+    open_jobs = [job for job in world.jobs.values() if job.ended_at is None]
+    here = {job.id for job in open_jobs if node.id in job.preparations or node.id in job.releases}
+    yield from _differs("tasks", set(node.tasks), placed)
+    yield from _differs("live", set(node.live), {execution.id for execution in world.executions.values() if execution.node == node.id})
+    yield from _differs("jobs that were here", set(node.jobs) <= here, True)  # An earlier node of that name may have had more.
+    yield from _differs("jobs with something here", {job.id for job in open_jobs if _has_something_on(job, node)} <= set(node.jobs), True)
+    yield from _differs("owes", node.owes, node_command_key(node))
+
+
+def _has_something_on(job: Job, node: Node) -> bool:
+    """Whether anything of the job may still have to be done or undone on the node."""
+    preparation, release = job.preparations.get(node.id), job.releases.get(node.id)
+    prepared = preparation is not None and (preparation.state == "running" or (preparation.state == "completed" and not job.ending))
+    return prepared or (release is not None and release.state in {"owed", "running"})
+
+
+def _job(world: World, job: Job) -> Iterator[str]:
+    states = [task.state for task in job.tasks.values()]
+    live = {execution.id: execution for execution in world.executions.values() if execution.job == job.id}
+    yield from _differs("counts", job.counts, {state: states.count(state) for state in ("active", "preparing", "running", "completed")})
+    yield from _differs("succeeded", job.succeeded, sum(task.result == "success" for task in job.tasks.values() if task.state == "completed"))
+    yield from _queue(job)
+    yield from _differs("live", set(job.live), set(live))
+    unstopped = {number for number, one in live.items() if one.kind != "release" and (one.stop is None or one.stop.then == "requeue")}
+    yield from _differs("unstopped", set(job.unstopped), unstopped)
+    yield from _differs("stopping", job.stopping, sum(one.kind == "task" and one.stop is not None for one in live.values()))
+    yield from _differs("owed", set(job.owed), {node for node, release in job.releases.items() if release.state == "owed"})
+    yield from _differs("releasing", job.releasing, sum(release.state == "running" for release in job.releases.values()))
+    yield from _differs("releasing executions", job.releasing, sum(one.kind == "release" for one in live.values()))
+    for node, preparation in job.preparations.items():
+        waiting = {task.spec.id for task in job.tasks.values() if task.state == "preparing" and task.node == node}
+        yield from _differs(f"waiting on {node}", set(preparation.waiting), waiting)
+    yield from _ineligible(world, job)
+    for task in job.tasks.values():
+        if task.state == "running":
+            execution = world.executions.get(task.execution) if task.execution is not None else None
+            yield from _differs(f"execution of {task.spec.id}", execution is not None and execution.task == task.spec.id, True)
+
+
+def _queue(job: Job) -> Iterator[str]:
+    """The front of the queue is the first active task, and all others are somewhere behind it."""
+    active = sorted((task.number, task.spec.id) for task in job.tasks.values() if task.state == "active")
+    yield from _differs("queue's front", job.queue[0] if job.queue else None, active[0] if active else None)
+    yield from _differs("queued", set(active) <= set(job.queue), True)
+
+
+def _ineligible(world: World, job: Job) -> Iterator[str]:
+    spec = job.spec.job_preparation_task
+    if spec is None or job.ending or job.ended_at is not None:
+        return
+    failed = {
+        node
+        for node, preparation in job.preparations.items()
+        if spec.wait_for_success and preparation.state == "completed" and preparation.result == "failure"
+    }
+    yield from _differs("ineligible", set(job.ineligible), failed)
+    gone = [node for node in failed if node not in world.nodes]
+    yield from _differs("ineligible nodes that are gone", gone, [])

@@ -1,0 +1,323 @@
+"""A model of an executor: programs and nodes in memory, driven by commands, answering with reports.
+
+1. It knows nothing of the core's state: what it is told are commands, and what it remembers is what really happened.  That
+   makes it a witness: `complaints` lists what must never happen on real machines, such as a task on an unprepared node.
+2. Commands for one node arrive in order; each may arrive twice; those still under way are lost when the engine dies.
+   Reports arrive in any order, may be repeated, and a report of a start may be lost for good.
+3. A machine that lost its power or its network is told nothing until it is booted again.
+"""
+
+from typing import Literal
+
+from attrs import Factory, define
+
+from jobledger.core import commands as c
+from jobledger.core import reports as r
+from jobledger.core.failure import FailureInfo
+from jobledger.core.ids import ExecutionId, JobId, NodeId, TaskId
+from jobledger.core.specs import JobSpec, ReleaseScope
+
+Kind = Literal["starttask", "preparation", "task", "release"]
+Visit = tuple[JobId, int, NodeId]
+"""A job on a node; the number tells jobs apart that had the same id one after the other."""
+
+_KIND: dict[type[c.RunCommand], Kind] = {c.RunStartTask: "starttask", c.RunPreparation: "preparation", c.RunTask: "task", c.RunRelease: "release"}
+NO_SUCH_PROGRAM = FailureInfo(category="usererror", code="CommandProgramNotFound", message="The specified program is not found")
+
+
+@define
+class Program:
+    """One launch: `running`, `ended` with what `last_word` says, or never run because it was `forbidden` or `failed`."""
+
+    kind: Kind
+    launch: c.Launch
+    visit: Visit | None
+    state: Literal["running", "ended", "forbidden", "failed", "lost"]
+    last_word: r.Report | None = None
+
+
+@define
+class Machine:
+    """A node as it really is.  `done` is what its disk holds; `this_boot` what was done since it booted."""
+
+    boot: int = 0
+    incarnation: int = 0
+    up: bool = False
+    reachable: bool = True
+    done: set[tuple[str, JobId, int]] = Factory(set)
+    this_boot: set[tuple[str, JobId, int]] = Factory(set)
+
+
+@define
+class ModelExecutor:
+    machines: dict[NodeId, Machine] = Factory(dict)
+    programs: dict[ExecutionId, Program] = Factory(dict)
+    queues: dict[NodeId, list[c.Command]] = Factory(dict)
+    """Commands under way, in order for each node."""
+    reports: list[r.Report] = Factory(list)
+    """Reports under way."""
+    specs: dict[JobId, JobSpec] = Factory(dict)
+    lives: dict[JobId, int] = Factory(dict)
+    """How many jobs have had this id."""
+    complaints: list[str] = Factory(list)
+    released: dict[Visit, int] = Factory(dict)
+    """How often a release ran to its own end."""
+    started: list[tuple[Kind, Visit]] = Factory(list)
+    """Every program of a job that was started, in order."""
+    boots: int = 0
+
+    # --- what happens to it --------------------------------------------------------------------------------
+
+    def submitted(self, spec: JobSpec) -> None:
+        """A job was created anew."""
+        self.specs[spec.id] = spec
+        self.lives[spec.id] = self.lives.get(spec.id, 0) + 1
+
+    def send(self, command: c.Command) -> None:
+        """Put a command on its way."""
+        node = command.launch.node if isinstance(command, c.RunCommand) else command.node
+        self.queues.setdefault(node, []).append(command)
+
+    def deliver(self, node: NodeId, *, again: bool = False, launches: bool = True, obeys: bool = True) -> None:
+        """Let the next command arrive, `again` if it will come once more.  A launch may fail, and a stop may find that the program just ended."""
+        command = self.queues[node][0] if again else self.queues[node].pop(0)
+        match command:
+            case c.StopExecution():
+                self._stop(command, obeys=obeys)
+            case c.BootNode():
+                self._boot(command)
+            case c.RetireNode():
+                self._retire(command)
+            case _:
+                self._run(command, launches=launches)
+
+    def end(self, execution: ExecutionId, exit_code: int, *, stopped: bool = False) -> None:
+        """A running program ends."""
+        program = self.programs[execution]
+        program.state = "ended"
+        report = r.ExecutionExited(execution=execution, exit_code=exit_code, signal=15 if stopped else None, stopped=stopped)
+        program.last_word = report
+        self._tell(report, program)
+        if program.visit is not None and program.kind == "release" and not stopped:
+            self.released[program.visit] = self.released.get(program.visit, 0) + 1
+        if program.visit is not None and program.kind == "preparation" and exit_code == 0 and not stopped:
+            machine = self.machines[program.launch.node]
+            machine.done.add(("prepared", *program.visit[:2]))
+            machine.this_boot.add(("prepared", *program.visit[:2]))
+
+    def cut_power(self, node: NodeId) -> None:
+        """The machine goes down by itself, what ran there is gone, and it comes up from another boot."""
+        machine = self.machines[node]
+        machine.up = False
+        self.boots += 1
+        machine.boot = self.boots
+        machine.this_boot.clear()
+        self._lose_programs(node, "the machine lost its power")
+        self.reports.append(r.NodeReady(node=node, boot_id=_boot_id(machine)))
+
+    def fault(self, node: NodeId, fault: Literal["unusable", "lost", "preempted"]) -> r.NodeFaulted:
+        """The node fails; what runs on one that is lost goes on there, unseen."""
+        machine = self.machines.setdefault(node, Machine())
+        if fault != "unusable":
+            machine.reachable = False
+            for command in self.queues.pop(node, []):
+                if isinstance(command, c.RunCommand) and command.launch.execution not in self.programs:
+                    self._program(command, "lost")  # Nobody can say that it did not run.
+            for report in self.reports:
+                if isinstance(report, r.ExecutionExited) and (program := self.programs[report.execution]).launch.node == node:
+                    self._unsee(program)
+        if fault == "preempted":
+            machine.up = False
+            for program in self._on(node):
+                program.state = "lost"
+        return r.NodeFaulted(node=node, fault=fault, reason=f"it is {fault}")
+
+    def come_back(self, node: NodeId) -> r.NodeReady:
+        """A faulted node answers again."""
+        machine = self.machines.setdefault(node, Machine())
+        return r.NodeReady(node=node, boot_id=_boot_id(machine))
+
+    def forget(self, node: NodeId) -> None:
+        """The node is out of its pool; another one may come with its name."""
+        self.queues.pop(node, None)
+        machine = self.machines.pop(node, None)
+        for program in self._on(node):
+            program.state = "lost"
+            self._complain_if(machine is not None and machine.reachable, f"{node} left while {program.kind} {program.launch.execution} ran there")
+
+    def lose_mail(self) -> None:
+        """The engine died: what was under way is lost."""
+        self.queues.clear()
+        self.reports.clear()
+
+    def recognise(self, executions: list[ExecutionId]) -> None:
+        """A new engine asks what has become of these, and which nodes are there."""
+        for execution in executions:
+            program = self.programs.get(execution)
+            if program is not None and program.last_word is not None:
+                self.reports.append(program.last_word)
+        for node, machine in self.machines.items():
+            if machine.reachable and machine.boot:
+                self.reports.append(r.NodeReady(node=node, boot_id=_boot_id(machine)))
+
+    def running(self) -> list[ExecutionId]:
+        """Programs that run and can be seen to."""
+        return [number for number, program in self.programs.items() if program.state == "running" and self._seen(program.launch.node)]
+
+    # --- commands ------------------------------------------------------------------------------------------
+
+    def _run(self, command: c.RunCommand, *, launches: bool) -> None:
+        launch = command.launch
+        known = self.programs.get(launch.execution)
+        if known is not None:
+            self._answer_again(known)
+        elif not self.machines.setdefault(launch.node, Machine()).up:
+            self._mark(Program(_KIND[type(command)], launch, self._visit(launch), "lost"))  # A boot will end it before anybody knows whether it ran.
+        elif launches:
+            program = self._program(command, "running")
+            self._witness(program)
+            self._mark(program)
+            if program.visit is not None:
+                self.started.append((program.kind, program.visit))
+            self.reports.append(r.ExecutionStarted(execution=launch.execution, pid=int(launch.execution)))
+        else:
+            program = self._program(command, "failed")
+            program.last_word = r.ExecutionNotStarted(execution=launch.execution, failure=NO_SUCH_PROGRAM)
+            self.reports.append(program.last_word)
+
+    def _program(self, command: c.RunCommand, state: Literal["running", "failed", "lost"]) -> Program:
+        launch = command.launch
+        program = self.programs[launch.execution] = Program(_KIND[type(command)], launch, self._visit(launch), state)
+        if state == "lost":
+            self._mark(program)
+        return program
+
+    def _answer_again(self, program: Program) -> None:
+        if program.last_word is not None:
+            self._tell(program.last_word, program)
+        elif program.state == "running":
+            self._tell(r.ExecutionStarted(execution=program.launch.execution, pid=int(program.launch.execution)), program)
+
+    def _stop(self, command: c.StopExecution, *, obeys: bool) -> None:
+        program = self.programs.get(command.execution)
+        if program is None:
+            launch = c.Launch(
+                execution=command.execution,
+                pool=command.pool,
+                node=command.node,
+                job=None,
+                task=TaskId("unknown"),
+                attempt=0,
+                command_line="",
+                environment=(),
+            )
+            report = r.ExecutionNotStarted(execution=command.execution)
+            self.programs[command.execution] = Program("starttask", launch, None, "forbidden", report)
+            self.reports.append(report)
+        elif program.state == "running":
+            self.end(command.execution, 143 if obeys else 0, stopped=obeys)
+        else:
+            self._answer_again(program)
+
+    def _boot(self, command: c.BootNode) -> None:
+        machine = self.machines.setdefault(command.node, Machine())
+        if machine.incarnation != command.incarnation or not machine.up:
+            if machine.reachable:
+                for program in self._on(command.node):
+                    self.complaints.append(f"{command.node} is booted while {program.kind} {program.launch.execution} runs there")
+            self._lose_programs(command.node, "the node was booted")
+            if command.wipe:
+                machine.done.clear()
+            self.boots += 1
+            machine.boot, machine.incarnation, machine.up, machine.reachable = self.boots, command.incarnation, True, True
+            machine.this_boot.clear()
+        self.reports.append(r.NodeReady(node=command.node, boot_id=_boot_id(machine), incarnation=command.incarnation))
+
+    def _retire(self, command: c.RetireNode) -> None:
+        machine = self.machines.setdefault(command.node, Machine())
+        for program in self._on(command.node):
+            if machine.reachable:
+                self.complaints.append(f"{command.node} is retired while {program.kind} {program.launch.execution} runs there")
+        self._lose_programs(command.node, "the node was retired")
+        machine.up = False
+        self.reports.append(r.NodeRetired(node=command.node, incarnation=command.incarnation))
+
+    # --- the witness ---------------------------------------------------------------------------------------
+
+    def _witness(self, program: Program) -> None:
+        """What must hold on real machines whenever a program starts."""
+        if program.visit is None:
+            return
+        job, life, node = program.visit
+        beside = [
+            other
+            for number in self.running()
+            if (other := self.programs[number]) is not program and other.visit is not None and other.visit[:2] == (job, life)
+        ]
+        what = f"{program.kind} {program.launch.task} of job {job} starts on {node}"
+        if program.kind == "task":
+            self._complain_if(any(other.launch.task == program.launch.task for other in beside), f"{what} while it runs elsewhere")
+            self._complain_if(any(kind == "release" and visit[:2] == (job, life) for kind, visit in self.started), f"{what} after a release ran")
+            self._complain_if(not self._is_prepared(job, life, node), f"{what}, which is not prepared")
+        elif program.kind == "preparation":
+            self._complain_if(any(other.kind == "preparation" and other.visit == program.visit for other in beside), f"{what} twice at a time")
+        elif program.kind == "release":
+            self._complain_if(any(other.kind != "release" or other.visit == program.visit for other in beside), f"{what} while others of the job run")
+            self._complain_if(bool(self.released.get(program.visit)), f"{what} a second time")
+            self._complain_if(not self._is_in_scope(job, life, node), f"{what}, which is not in its scope")
+
+    def _complain_if(self, bad: bool, text: str) -> None:
+        if bad:
+            self.complaints.append(text)
+
+    def _is_prepared(self, job: JobId, life: int, node: NodeId) -> bool:
+        spec = self.specs[job].job_preparation_task
+        if spec is None or not spec.wait_for_success:
+            return True
+        machine = self.machines[node]
+        return ("prepared", job, life) in (machine.this_boot if spec.rerun_on_node_reboot_after_success else machine.done)
+
+    def _is_in_scope(self, job: JobId, life: int, node: NodeId) -> bool:
+        release = self.specs[job].job_release_task
+        scopes: dict[ReleaseScope, set[str]] = {
+            "taskRan": {"task"},
+            "prepared": {"task", "prepared"},
+            "attempted": {"task", "prepared", "preparation"},
+        }
+        marks = {what for what, of_job, of_life in self.machines[node].done if (of_job, of_life) == (job, life)}
+        return release is not None and bool(marks & scopes[release.release_scope])
+
+    def _mark(self, program: Program) -> None:
+        """The program ran, or nobody can say that it did not: the node's disk shows it."""
+        if program.visit is not None:
+            self.machines.setdefault(program.launch.node, Machine()).done.add((program.kind, *program.visit[:2]))
+
+    # --- helpers -------------------------------------------------------------------------------------------
+
+    def _on(self, node: NodeId) -> list[Program]:
+        return [program for program in self.programs.values() if program.launch.node == node and program.state == "running"]
+
+    def _unsee(self, program: Program) -> None:
+        """Its end was not reported in time: nobody knows of it, and it may have to run again."""
+        if program.kind == "release" and program.visit is not None:
+            self.released.pop(program.visit, None)
+
+    def _lose_programs(self, node: NodeId, reason: str) -> None:
+        for program in self._on(node):
+            program.state = "lost"
+            program.last_word = r.ExecutionLost(execution=program.launch.execution, reason=reason)
+            self._tell(program.last_word, program)
+
+    def _visit(self, launch: c.Launch) -> Visit | None:
+        return (launch.job, self.lives[launch.job], launch.node) if launch.job is not None else None
+
+    def _seen(self, node: NodeId) -> bool:
+        return (machine := self.machines.get(node)) is not None and machine.reachable
+
+    def _tell(self, report: r.Report, program: Program) -> None:
+        if self._seen(program.launch.node):
+            self.reports.append(report)
+
+
+def _boot_id(machine: Machine) -> str:
+    return f"boot-{machine.boot}"

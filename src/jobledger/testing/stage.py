@@ -1,0 +1,226 @@
+"""A stage for walks: one world, its ledger, all judges and a model of an executor, without Hypothesis.
+
+1. Every stimulus goes through `take`, which after each step holds: all invariants; replay equal to live; every index equal to
+   what it indexes; nothing more to settle with everything on the agenda; a refusal changed nothing.
+2. The executor is a witness of its own: what it saw on its machines is held against what the ledger says.
+3. `rest` drives everything to its end and holds that nothing is stuck.
+"""
+
+from collections import Counter
+from typing import Final
+
+from jobledger.core import events as e
+from jobledger.core import owed
+from jobledger.core import reports as r
+from jobledger.core import requests as q
+from jobledger.core.advance import Decided, advance, reconsider, settle
+from jobledger.core.deadlines import next_deadline
+from jobledger.core.decide import ClockAdvanced, Stimulus
+from jobledger.core.errors import RequestRefused
+from jobledger.core.evolve import evolve
+from jobledger.core.ids import SECOND, ExecutionId, JobId, Micros, NodeId
+from jobledger.core.invariants import Auditor, Violation
+from jobledger.core.machine import ABSENT
+from jobledger.core.subjects import moves
+from jobledger.core.world import Agenda, Job, World, takes_tasks
+
+from .indexes import index_faults
+from .model import ModelExecutor
+
+ROUNDS_MAX: Final = 2_000
+"""Rounds of delivering everything before a world that does not come to rest is called stuck."""
+
+RowTaken = tuple[str, str, str]
+"""A row of a table: the machine's name, the source state and the event's stored name."""
+
+_ENDED: Final = {"completed"}
+_QUIET_NODE: Final = {"idle", "offline", "starttaskfailed", "unusable", "unknown", "preempted", "deallocated"}
+
+
+class Broken(AssertionError):
+    """Something that must hold does not; the text says what, `violations` which invariants."""
+
+    def __init__(self, text: str, violations: tuple[Violation, ...] = ()) -> None:
+        super().__init__(text)
+        self.violations = violations
+
+
+class Stage:
+    """One ledger under all judges.  `rows` gathers the rows that were taken, over as many stages as share it."""
+
+    def __init__(self, rows: set[RowTaken] | None = None) -> None:
+        self.world = World()
+        self.shadow = World()
+        """What the recorded events make of a world, folded one by one: replay."""
+        self.auditor = Auditor()
+        self.executor = ModelExecutor()
+        self.log: list[tuple[e.Event, Micros]] = []
+        self.rows: Final[set[RowTaken]] = rows if rows is not None else set()
+        self.now = Micros(0)
+
+    # --- stimuli -------------------------------------------------------------------------------------------
+
+    def take(self, stimulus: Stimulus) -> list[Decided] | None:
+        """Let the stimulus happen, judge what comes of it and send the commands that follow.  None for a request that was refused."""
+        self.now = Micros(self.now + SECOND // 10)
+        try:
+            batch = advance(self.world, stimulus, self.now)
+        except RequestRefused as refusal:
+            if not refusal.code or not refusal.message:
+                raise Broken(f"a refusal without reason: {stimulus}") from refusal
+            self._judge_world(f"refused {stimulus}")
+            return None
+        for decided in batch:
+            self._record(decided.event)
+        self._judge_world(str(stimulus))
+        self._pass_on(batch)
+        return batch
+
+    def wake(self) -> None:
+        """Let time pass until the core wants to be woken, if it does."""
+        if (deadline := next_deadline(self.world)) is not None:
+            self.now = max(self.now, deadline)
+            self.take(ClockAdvanced())
+
+    def crash(self) -> None:
+        """The engine dies, what was under way is lost, and another one takes over from the ledger."""
+        self.world = World()
+        for event, at in self.log:
+            evolve(self.world, event, at)
+        self.executor.lose_mail()
+        self._judge_world("recovery")
+        owed.reissue(self.world)
+        self._pass_on([])
+        self.executor.recognise([execution.id for execution in owed.running(self.world)])
+
+    def deliver(self, node: NodeId, *, again: bool = False, launches: bool = True, obeys: bool = True) -> None:
+        """Let the next command for a node arrive."""
+        self.executor.deliver(node, again=again, launches=launches, obeys=obeys)
+        self._hear_complaints()
+
+    def report(self, index: int, *, again: bool = False) -> None:
+        """Let one of the reports under way arrive."""
+        self.take(self.executor.reports[index] if again else self.executor.reports.pop(index))
+
+    def end(self, execution: ExecutionId, exit_code: int) -> None:
+        """A program ends."""
+        self.executor.end(execution, exit_code)
+
+    # --- to the end ----------------------------------------------------------------------------------------
+
+    def drain(self, exit_code: int = 0) -> None:
+        """Deliver all commands, end all programs and take all reports until nothing is under way any more."""
+        for _ in range(ROUNDS_MAX):
+            nodes = [node for node, queue in self.executor.queues.items() if queue]
+            running = self.executor.running()
+            if not nodes and not running and not self.executor.reports:
+                return
+            for node in nodes:
+                if self.executor.queues.get(node):
+                    self.deliver(node)
+            for execution in running:
+                if execution in self.executor.running():
+                    self.end(execution, exit_code)
+            while self.executor.reports:
+                self.report(0)
+        raise Broken("the world does not come to rest")
+
+    def bring_back(self) -> None:
+        """Every node that failed answers again."""
+        for node in list(self.world.nodes.values()):
+            if node.state == "preempted":
+                self.take(r.NodeReallocated(node=node.id))
+            elif node.state in {"unusable", "unknown"}:
+                self.take(self.executor.come_back(node.id))
+
+    def rest(self, *, nodes_return: bool = True) -> None:
+        """Bring everything to its end: whatever can be done is done, every job completes, and every job can be deleted.
+
+        Raises `Broken` where something is stuck, or where the executor remembers another story than the ledger tells.
+        """
+        self.crash()
+        self.drain()
+        if nodes_return:
+            self.bring_back()
+            self.drain()
+        self._judge_rest()
+        for job in list(self.world.jobs.values()):
+            if job.state in {"active", "disabled"}:
+                self.take(q.TerminateJob(job=job.id))
+        self.drain()
+        self._hold(all(job.state in _ENDED for job in self.world.jobs.values()), "a terminated job does not complete")
+        self.judge_record()
+        for job_id in list(self.world.jobs):
+            self.take(q.DeleteJob(job=job_id))
+        self.drain()
+        self._hold(not self.world.jobs, "a deleted job does not go away")
+        self.judge_record()
+
+    def judge_record(self) -> None:
+        """Hold the ledger against what the executor remembers of the releases that ran."""
+        told: Counter[tuple[JobId, int, NodeId]] = Counter()
+        lives: Counter[JobId] = Counter()
+        for event, _ in self.log:
+            if isinstance(event, e.JobCreated):
+                lives[event.job] += 1
+            elif isinstance(event, e.ReleaseCompleted) and event.exit_code is not None and event.exit_code != 143:
+                told[(event.job, lives[event.job], event.node)] += 1
+        if told != Counter(self.executor.released):
+            raise Broken(f"the ledger tells of releases {dict(told)}, and the executor ran {self.executor.released}")
+
+    # --- judging -------------------------------------------------------------------------------------------
+
+    def _record(self, event: e.Event) -> None:
+        for machine, key in moves(event):
+            self.rows.add((machine.name, self.auditor.history.states.get(key, ABSENT), e.STORED[type(event)][0]))
+        evolve(self.shadow, event, self.now)
+        self.log.append((event, self.now))
+        found = self.auditor.see(event, self.now, self.shadow, len(self.log))
+        if found:
+            raise Broken("\n".join(map(str, found)), tuple(found))
+
+    def _judge_world(self, after: str) -> None:
+        if self.world != self.shadow:
+            raise Broken(f"after {after}: the world is not the one that its events make")
+        if faults := index_faults(self.world):
+            raise Broken(f"after {after}: {'; '.join(faults)}")
+        reconsider(self.world)
+        more: list[Decided] = []
+        settle(self.world, self.now, more)
+        if more:
+            raise Broken(f"after {after}: the world was not settled: {more[0].event}")
+        self.shadow.agenda = Agenda()
+        self.shadow.owed.fresh.clear()
+
+    def _pass_on(self, batch: list[Decided]) -> None:
+        for decided in batch:
+            if isinstance(decided.event, e.NodeRemoved):
+                self.executor.forget(decided.event.node)
+            elif isinstance(decided.event, e.JobCreated):
+                self.executor.submitted(decided.event.spec)
+        self._hear_complaints()
+        for command in owed.take_fresh(self.world):
+            self.executor.send(command)
+
+    def _hear_complaints(self) -> None:
+        if self.executor.complaints:
+            raise Broken("; ".join(self.executor.complaints))
+
+    def _judge_rest(self) -> None:
+        """Hold that nothing waits for anything that could happen by itself."""
+        for node in self.world.nodes.values():
+            self._hold(node.state in _QUIET_NODE, f"node {node.id} is {node.state} and nothing is under way")
+        for pool in self.world.pools.values():
+            self._hold((pool.state, pool.allocation) == ("active", "steady"), f"pool {pool.id} is {pool.state} and {pool.allocation}")
+        for job in self.world.jobs.values():
+            self._hold(job.state in {"active", "disabled", "completed"}, f"job {job.id} is {job.state} and nothing is under way")
+            self._hold(not job.counts["running"] and not job.counts["preparing"], f"job {job.id} has {job.counts} and nothing is under way")
+            self._hold(not job.counts["active"] or job.state != "active" or not self._has_room(job), f"job {job.id} is not placed: {job.counts}")
+
+    def _has_room(self, job: Job) -> bool:
+        pool = self.world.pools.get(job.spec.pool_info.pool_id)
+        return pool is not None and any(takes_tasks(self.world.nodes[node]) and node not in job.ineligible for node in pool.nodes)
+
+    def _hold(self, holds: bool, text: str) -> None:
+        if not holds:
+            raise Broken(text)

@@ -1,0 +1,357 @@
+"""Walks over the core with Hypothesis: specs, requests, faults and a model executor as rules of one state machine.
+
+    class TestMyWalk(CoreWalk.TestCase): ...                   # or run_state_machine_as_test(CoreWalk, settings=...)
+
+1. Rules have preconditions on the world as it is, and pick what they act on from it, so that a walk gets somewhere; beside
+   them stand rules for requests in wrong states, for reports that are stale, repeated or nonsense, and for the engine's death.
+2. After each step `Stage` judges; at the end of a walk everything is driven to rest.
+3. Subclass `CoreWalk` and give it `rows` to learn which rows of which tables were taken.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from jobledger.core import reports as r
+from jobledger.core import requests as q
+from jobledger.core import specs as s
+from jobledger.core.decide import ClockAdvanced
+from jobledger.core.ids import SECOND, Duration, ExecutionId, JobId, Micros, NodeId, PoolId, TaskId
+
+from .stage import RowTaken, Stage
+
+T = TypeVar("T")
+
+POOLS = [PoolId("p"), PoolId("q")]
+JOBS = [JobId("a"), JobId("b"), JobId("c")]
+TASKS = [TaskId(f"t{number}") for number in range(1, 6)]
+RETRIES = st.sampled_from([0, 1, 2, -1])
+JOB_LIMITS = st.sampled_from([None, None, None, Duration(60 * SECOND)])
+LIMITS = st.sampled_from([None, None, Duration(2 * SECOND), Duration(20 * SECOND)])
+EXIT_CODES = st.sampled_from([0, 0, 0, 1, 3])
+ON_THEIR_WAY = ("creating", "starting", "waitingforstarttask", "starttaskfailed", "offline", "rebooting", "reimaging", "deallocating", "leavingpool")
+GONE = ("deallocated", "unusable", "unknown", "preempted")
+RARELY = st.sampled_from([False, False, False, True])
+MOSTLY = st.sampled_from([True, True, True, True, True, False])
+CALM = st.integers(0, 4)
+"""Steps in which nothing disturbs."""
+PICK = st.integers(min_value=0, max_value=11)
+"""Which of the things that are there: taken modulo their number."""
+
+Fault = Literal["unusable", "lost", "preempted"]
+FAULTS: st.SearchStrategy[Fault] = st.sampled_from(["unusable", "lost", "preempted"])
+DISABLE: st.SearchStrategy[s.DisableTasks] = st.sampled_from(["requeue", "terminate", "wait"])
+JobWish = type[q.TerminateJob] | type[q.DeleteJob] | type[q.EnableJob] | None
+"""None is to disable it."""
+JOB_WISHES: st.SearchStrategy[JobWish] = st.sampled_from([q.TerminateJob, q.DeleteJob, q.EnableJob, None, None])
+NodeWish = (
+    type[q.RebootNode]
+    | type[q.ReimageNode]
+    | type[q.RemoveNode]
+    | type[q.DeallocateNode]
+    | type[q.StartNode]
+    | type[q.DisableScheduling]
+    | type[q.EnableScheduling]
+)
+NODE_WISHES: st.SearchStrategy[NodeWish] = st.sampled_from(
+    [q.RebootNode, q.ReimageNode, q.RebootNode, q.ReimageNode, q.RemoveNode, q.DeallocateNode, q.StartNode, q.DisableScheduling, q.EnableScheduling]
+)
+
+task_constraints = st.builds(s.TaskConstraints, max_wall_clock_time=LIMITS, max_task_retry_count=RETRIES)
+start_tasks = st.builds(s.StartTaskSpec, command_line=st.just("start"), max_task_retry_count=st.sampled_from([0, 1]), wait_for_success=st.booleans())
+preparations = st.builds(
+    s.PreparationSpec,
+    command_line=st.just("prepare"),
+    constraints=task_constraints,
+    wait_for_success=st.sampled_from([True, True, False]),
+    rerun_on_node_reboot_after_success=st.booleans(),
+)
+releases = st.builds(
+    s.ReleaseSpec,
+    command_line=st.just("release"),
+    max_wall_clock_time=st.sampled_from([Duration(2 * SECOND), Duration(900 * SECOND)]),
+    release_scope=st.sampled_from(["taskRan", "taskRan", "prepared", "attempted"]),
+)
+
+
+@st.composite
+def pools(draw: st.DrawFn, ids: Sequence[PoolId]) -> s.PoolSpec:
+    """A pool of one to three nodes."""
+    return s.PoolSpec(
+        id=draw(st.sampled_from(ids)),
+        nodes=draw(st.integers(1, 3)),
+        task_slots_per_node=draw(st.integers(1, 3)),
+        task_scheduling_policy=s.TaskSchedulingPolicy(node_fill_type=draw(st.sampled_from(["spread", "pack"]))),
+        start_task=None if draw(MOSTLY) else draw(start_tasks),
+    )
+
+
+def task_lists(least: int) -> st.SearchStrategy[tuple[s.TaskSpec, ...]]:
+    """Up to four tasks with different ids."""
+    task = st.builds(s.TaskSpec, id=st.sampled_from(TASKS), command_line=st.just("work"), constraints=st.none() | task_constraints)
+    return st.lists(task, min_size=least, max_size=4, unique_by=lambda task: task.id).map(tuple)
+
+
+@st.composite
+def jobs(draw: st.DrawFn, pool_ids: Sequence[PoolId]) -> s.JobSpec:
+    """A job, most often with preparation and release."""
+    preparation = draw(preparations) if draw(MOSTLY) else None
+    return s.JobSpec(
+        id=draw(st.sampled_from(JOBS)),
+        pool_info=s.PoolInfo(pool_id=draw(st.sampled_from(pool_ids))),
+        priority=draw(st.integers(0, 2)),
+        constraints=s.JobConstraints(max_wall_clock_time=draw(JOB_LIMITS), max_task_retry_count=draw(RETRIES)),
+        job_preparation_task=preparation,
+        job_release_task=draw(releases) if preparation is not None and draw(MOSTLY) else None,
+        on_all_tasks_complete=draw(st.sampled_from(["noaction", "terminatejob"])),
+    )
+
+
+class CoreWalk(RuleBasedStateMachine):
+    """One walk.  `rows` gathers what all walks of a class took."""
+
+    rows: ClassVar[set[RowTaken]] = set()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = Stage(self.rows)
+        self.nodes_return = True
+
+    # --- beginning and end ---------------------------------------------------------------------------------
+
+    @initialize(pool=pools(POOLS[:1]), job=jobs(POOLS[:1]), first=task_lists(1), steps=st.integers(0, 4), nodes_return=st.booleans())
+    def begin(self, pool: s.PoolSpec, job: s.JobSpec, first: tuple[s.TaskSpec, ...], steps: int, nodes_return: bool) -> None:
+        """A pool, most often up, and a job that may have come some way."""
+        self.nodes_return = nodes_return
+        self.stage.take(q.CreatePool(spec=pool))
+        self._calm(min(steps, 2))
+        self.stage.take(q.SubmitJob(spec=job, tasks=first))
+        self._calm(steps - 2)
+
+    def teardown(self) -> None:
+        """Whatever happened, it comes to its end."""
+        self.stage.rest(nodes_return=self.nodes_return)
+
+    # --- work ----------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: any(self.stage.executor.queues.values()))
+    @rule(pick=PICK, again=RARELY, fails=RARELY, obeys=st.booleans())
+    def a_command_arrives(self, pick: int, again: bool, fails: bool, obeys: bool) -> None:
+        node = _pick(pick, [node for node, queue in self.stage.executor.queues.items() if queue])
+        self.stage.deliver(node, again=again, launches=not fails, obeys=obeys)
+
+    @precondition(lambda self: any(self.stage.executor.queues.values()))
+    @rule()
+    def all_commands_arrive(self) -> None:
+        self._deliver_all()
+
+    @precondition(lambda self: self.stage.executor.running())
+    @rule(pick=PICK, exit_code=EXIT_CODES)
+    def a_program_ends(self, pick: int, exit_code: int) -> None:
+        self.stage.end(_pick(pick, self.stage.executor.running()), exit_code)
+
+    @precondition(lambda self: self._running("preparation", "starttask"))
+    @rule(pick=PICK)
+    def a_preparation_or_start_task_fails(self, pick: int) -> None:
+        self.stage.end(_pick(pick, self._running("preparation", "starttask")), 1)
+        self._report_all()
+
+    @precondition(lambda self: self.stage.executor.reports)
+    @rule(pick=PICK, again=RARELY)
+    def a_report_arrives(self, pick: int, again: bool) -> None:
+        self.stage.report(pick % len(self.stage.executor.reports), again=again)
+
+    @precondition(lambda self: self.stage.executor.reports)
+    @rule()
+    def all_reports_arrive(self) -> None:
+        self._report_all()
+
+    @precondition(lambda self: any(isinstance(report, r.ExecutionStarted) for report in self.stage.executor.reports))
+    @rule(pick=PICK)
+    def the_report_of_a_start_is_lost(self, pick: int) -> None:
+        reports = self.stage.executor.reports
+        reports.remove(_pick(pick, [report for report in reports if isinstance(report, r.ExecutionStarted)]))
+
+    @rule()
+    def what_can_start_starts(self) -> None:
+        self._deliver_all()
+        self._report_all()
+
+    @rule(steps=st.integers(1, 3), exit_code=EXIT_CODES)
+    def everything_goes_on(self, steps: int, exit_code: int) -> None:
+        self._calm(steps, exit_code)
+
+    # --- time and death ------------------------------------------------------------------------------------
+
+    @rule(length=st.sampled_from([None, Duration(SECOND), Duration(10 * SECOND), Duration(100 * SECOND)]))
+    def time_passes(self, length: Duration | None) -> None:
+        if length is None:
+            self.stage.wake()
+        else:
+            self.stage.now = Micros(self.stage.now + length)
+            self.stage.take(ClockAdvanced())
+
+    @rule()
+    def the_engine_dies(self) -> None:
+        self.stage.crash()
+
+    # --- jobs and tasks ------------------------------------------------------------------------------------
+
+    @rule(spec=jobs(POOLS), first=task_lists(0), calm=CALM)
+    def submit(self, spec: s.JobSpec, first: tuple[s.TaskSpec, ...], calm: int) -> None:
+        self.stage.take(q.SubmitJob(spec=spec, tasks=first))
+        self._calm(calm)
+
+    @precondition(lambda self: self.stage.world.jobs)
+    @rule(pick=PICK, more=task_lists(1), calm=CALM)
+    def add_tasks(self, pick: int, more: tuple[s.TaskSpec, ...], calm: int) -> None:
+        self.stage.take(q.AddTasks(job=_pick(pick, list(self.stage.world.jobs)), tasks=more))
+        self._calm(calm)
+
+    @rule(wish=JOB_WISHES, pick=PICK, what=DISABLE)
+    def a_wish_about_a_job(self, wish: JobWish, pick: int, what: s.DisableTasks) -> None:
+        self._wish_of_job(wish, _pick(pick, [*self.stage.world.jobs, *self.stage.world.jobs, JobId("no-such-job")]), what)
+
+    @precondition(lambda self: self._jobs_in("disabling", "disabled", "enabling", "terminating"))
+    @rule(pick=PICK, wish=st.sampled_from([q.EnableJob, q.EnableJob, q.TerminateJob, q.DeleteJob]))
+    def a_wish_about_a_job_on_its_way(self, pick: int, wish: JobWish) -> None:
+        self._wish_of_job(wish, _pick(pick, self._jobs_in("disabling", "disabled", "enabling", "terminating")), "wait")
+
+    @precondition(lambda self: self._blocked())
+    @rule(wish=JOB_WISHES, what=DISABLE)
+    def a_wish_about_a_blocked_job(self, wish: JobWish, what: s.DisableTasks) -> None:
+        self._wish_of_job(wish, self._blocked()[0], what)
+
+    @precondition(lambda self: any(job.tasks for job in self.stage.world.jobs.values()))
+    @rule(pick=PICK, wish=st.sampled_from([q.TerminateTask, q.DeleteTask, q.ReactivateTask, q.ReactivateTask]))
+    def a_wish_about_a_task(self, pick: int, wish: type[q.TerminateTask] | type[q.DeleteTask] | type[q.ReactivateTask]) -> None:
+        job, task = _pick(pick, [(job.id, task) for job in self.stage.world.jobs.values() for task in job.tasks])
+        self.stage.take(wish(job=job, task=task))
+
+    # --- pools and nodes -----------------------------------------------------------------------------------
+
+    @rule(spec=pools(POOLS), calm=CALM)
+    def create_pool(self, spec: s.PoolSpec, calm: int) -> None:
+        self.stage.take(q.CreatePool(spec=spec))
+        self._calm(calm)
+
+    @precondition(lambda self: self.stage.world.pools)
+    @rule(pick=PICK, nodes=st.sampled_from([0, 1, 2, 3, 3, -1, None]))
+    def resize_or_delete_a_pool(self, pick: int, nodes: int | None) -> None:
+        pool = _pick(pick, list(self.stage.world.pools))
+        if nodes is None:
+            self.stage.take(q.DeletePool(pool=pool))
+        else:
+            self.stage.take(q.ResizePool(pool=pool, target=nodes))
+
+    @precondition(lambda self: any(pool.allocation != "steady" for pool in self.stage.world.pools.values()))
+    @rule(pick=PICK)
+    def stop_resize(self, pick: int) -> None:
+        self.stage.take(q.StopResize(pool=_pick(pick, list(self.stage.world.pools))))
+
+    @precondition(lambda self: self.stage.world.nodes)
+    @rule(pick=PICK, wish=NODE_WISHES)
+    def a_wish_about_a_node(self, pick: int, wish: NodeWish) -> None:
+        self.stage.take(wish(node=_pick(pick, list(self.stage.world.nodes))))
+
+    @precondition(lambda self: self._nodes_in(*ON_THEIR_WAY, *GONE))
+    @rule(pick=PICK, wish=st.sampled_from([q.RemoveNode, q.RebootNode, q.StartNode, q.EnableScheduling]))
+    def a_wish_about_a_node_on_its_way(self, pick: int, wish: NodeWish) -> None:
+        self.stage.take(wish(node=_pick(pick, self._nodes_in(*ON_THEIR_WAY, *GONE))))
+
+    # --- faults --------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.stage.world.nodes)
+    @rule(pick=PICK, fault=FAULTS)
+    def a_node_fails(self, pick: int, fault: Fault) -> None:
+        self.stage.take(self.stage.executor.fault(_pick(pick, list(self.stage.world.nodes)), fault))
+
+    @precondition(lambda self: self._nodes_in(*ON_THEIR_WAY))
+    @rule(pick=PICK, fault=FAULTS)
+    def a_node_fails_on_its_way(self, pick: int, fault: Fault) -> None:
+        self.stage.take(self.stage.executor.fault(_pick(pick, self._nodes_in(*ON_THEIR_WAY)), fault))
+
+    @precondition(lambda self: self._nodes_in("unusable", "unknown", "preempted"))
+    @rule(calm=CALM)
+    def failed_nodes_come_back(self, calm: int) -> None:
+        self.stage.bring_back()
+        self._calm(calm)
+
+    @precondition(lambda self: self._machines_up())
+    @rule(pick=PICK)
+    def a_machine_loses_its_power(self, pick: int) -> None:
+        self.stage.executor.cut_power(_pick(pick, self._machines_up()))
+
+    # --- stale and nonsense --------------------------------------------------------------------------------
+
+    @rule(number=st.integers(0, 60), exit_code=EXIT_CODES, kind=st.sampled_from(["started", "exited", "notstarted", "lost"]))
+    def a_report_of_no_live_execution(self, number: int, exit_code: int, kind: str) -> None:
+        execution = ExecutionId(number)
+        if execution in self.stage.world.executions:
+            return
+        said: dict[str, r.Report] = {
+            "started": r.ExecutionStarted(execution=execution),
+            "exited": r.ExecutionExited(execution=execution, exit_code=exit_code),
+            "notstarted": r.ExecutionNotStarted(execution=execution),
+            "lost": r.ExecutionLost(execution=execution, reason="nonsense"),
+        }
+        self._ignored(said[kind])
+
+    @rule(pick=PICK, off=st.sampled_from([-1, 1, 7]), fault=FAULTS)
+    def a_report_of_another_incarnation_or_node(self, pick: int, off: int, fault: Fault) -> None:
+        nodes = [(node.id, node.incarnation) for node in self.stage.world.nodes.values()]
+        node, incarnation = _pick(pick, [*nodes, (NodeId("no-such-node"), 1)])
+        self._ignored(r.NodeReady(node=node, boot_id="boot-of-yore", incarnation=incarnation + off))
+        self._ignored(r.NodeRetired(node=node, incarnation=incarnation + off))
+        self._ignored(r.NodeFaulted(node=NodeId("no-such-node"), fault=fault, reason="nonsense"))
+        self._ignored(r.NodeReallocated(node=NodeId("no-such-node")))
+
+    # --- helpers -------------------------------------------------------------------------------------------
+
+    def _calm(self, steps: int, exit_code: int = 0) -> None:
+        """Let everything go on undisturbed for some steps: what can start starts and what runs ends, in turns."""
+        for step in range(steps):
+            self._deliver_all()
+            self._report_all()
+            if step % 2:
+                for execution in self.stage.executor.running():
+                    self.stage.end(execution, exit_code)
+                self._report_all()
+
+    def _deliver_all(self) -> None:
+        for node, queue in list(self.stage.executor.queues.items()):
+            for _ in list(queue):
+                self.stage.deliver(node)
+
+    def _report_all(self) -> None:
+        while self.stage.executor.reports:
+            self.stage.report(0)
+
+    def _wish_of_job(self, wish: JobWish, job: JobId, what: s.DisableTasks) -> None:
+        self.stage.take(q.DisableJob(job=job, disable_tasks=what) if wish is None else wish(job=job))
+
+    def _ignored(self, report: r.Report) -> None:
+        if self.stage.take(report):
+            raise AssertionError(f"{report} was not ignored")
+
+    def _running(self, *kinds: str) -> list[ExecutionId]:
+        executor = self.stage.executor
+        return [execution for execution in executor.running() if executor.programs[execution].kind in kinds]
+
+    def _jobs_in(self, *states: str) -> list[JobId]:
+        return [job.id for job in self.stage.world.jobs.values() if job.state in states]
+
+    def _blocked(self) -> list[JobId]:
+        return [job.id for job in self.stage.world.jobs.values() if job.blocked]
+
+    def _nodes_in(self, *states: str) -> list[NodeId]:
+        return [node.id for node in self.stage.world.nodes.values() if node.state in states]
+
+    def _machines_up(self) -> list[NodeId]:
+        return [node for node, machine in self.stage.executor.machines.items() if machine.up and machine.reachable]
+
+
+def _pick(pick: int, among: Sequence[T]) -> T:
+    return among[pick % len(among)]
