@@ -15,20 +15,22 @@ from . import processes
 from .processes import Row, Span
 
 MARK = b"JOBLEDGER_EXECUTION"
+NODE_MARK = b"AZ_BATCH_NODE_ROOT_DIR"
 
 
 class Execution:
     """One launch, from the claim until nothing of it lives."""
 
     __slots__ = (
-        "began", "ended", "exit", "folder", "foreign", "give_up_at", "group_held", "id", "kill_at", "known", "mark",
+        "began", "ended", "exit", "folder", "foreign", "give_up_at", "group_held", "id", "kill_at", "known", "marks",
         "node", "pause_s", "pid", "program", "span", "stop_reached", "stopping", "termed", "tick_at",
     )  # fmt: skip
 
-    def __init__(self, number: int, node: str, mark: bytes) -> None:
+    def __init__(self, number: int, node: str, marks: dict[bytes, bytes]) -> None:
         self.id = number
         self.node = node
-        self.mark = mark
+        self.marks = marks
+        """What the environment of its processes has: who they are, and where, lest a copy of the ledger elsewhere be taken for it."""
         self.folder = ""
         self.program = ""
         self.pid: int | None = None
@@ -89,7 +91,7 @@ class Family:
             return None
         mark = processes.environment_of(pid).get(MARK)
         able = [one for one in candidates if not one.foreign and one.span[0] <= row.start]
-        owner = next((one for one in able if one.mark == mark), None)
+        owner = next((one for one in able if one.marks[MARK] == mark), None)
         if owner is None and len(able) == 1:
             owner = able[0]
         if owner is not None:
@@ -101,7 +103,7 @@ class Family:
         roots = self._group(execution, table)
         roots.update(pid for pid, span in execution.known.items() if pid in table and processes.within(table[pid].start, span))
         if execution.foreign:
-            roots.update(row.pid for row in processes.marked(MARK, execution.mark, table))
+            roots.update(row.pid for row in processes.marked(execution.marks, table))
         else:
             orphans = [row.pid for row in table.values() if row.parent == self._self and row.pid not in self.leaders and row.pid not in self.helpers]
             roots.update(pid for pid in orphans if self.owner(pid, candidates) is execution)
@@ -116,7 +118,8 @@ class Family:
         if pid is None or not execution.group_held:
             return set()
         leader = table.get(pid)
-        strange = leader is not None and not processes.within(leader.start, execution.span)
+        ours = self.leaders.get(pid) is execution
+        strange = not ours and leader is not None and not processes.within(leader.start, execution.span)
         # Of an adopted execution nobody watched the group: without its leader, the number may have changed hands meanwhile.
         unwatched = execution.foreign and leader is None
         found = set() if strange or unwatched else {row.pid for row in table.values() if pid in (row.pid, row.group, row.session)}

@@ -50,7 +50,7 @@ class LocalExecutor:
     """
 
     def __init__(self, root: Path = DEFAULT_ROOT, *, drain_grace: Duration = limits.STOP_GRACE, linger: Duration = LINGER) -> None:
-        self._root = root.absolute()
+        self._root = root.resolve()
         self._drain_grace_s = drain_grace / SECOND
         self._linger_s = linger / SECOND
         self._ledger = ""

@@ -123,7 +123,7 @@ class Link:
         """Connect to the supervisor, starting one where need be.  Raises ExecutorError."""
         problem = ""
         for _ in range(CONNECT_ATTEMPTS_MAX):
-            address = _address(self._root, self._ledger)
+            address = socket_path(self._root, self._ledger)
             try:
                 reader, writer = await asyncio.open_unix_connection(str(address), limit=LINE_BYTES_MAX)
             except OSError as error:
@@ -196,7 +196,7 @@ class Link:
         return started.returncode == 0
 
 
-def _address(root: Path, ledger: str) -> Path:
+def socket_path(root: Path, ledger: str) -> Path:
     """Where the supervisor's socket lies: in the root's control folder, or where that path is too long, in a private temporary one.
 
     Creates the folder.  Raises ExecutorError where the temporary folder is not this user's own.

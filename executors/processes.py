@@ -122,10 +122,10 @@ def environment_of(pid: int) -> dict[bytes, bytes]:
     return dict(pair.split(b"=", 1) for pair in pairs if b"=" in pair)
 
 
-def marked(name: bytes, value: bytes, table: dict[int, Row]) -> Iterator[Row]:
-    """The living processes of `table` whose environment says `name=value`."""
+def marked(marks: dict[bytes, bytes], table: dict[int, Row]) -> Iterator[Row]:
+    """The living processes of `table` whose environment has all of `marks`."""
     for row in table.values():
-        if not row.zombie and environment_of(row.pid).get(name) == value:
+        if not row.zombie and marks.items() <= environment_of(row.pid).items():
             yield row
 
 

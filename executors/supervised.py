@@ -16,11 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import family, processes, records, spawn
-from .family import MARK, Execution, Family
+from .family import MARK, NODE_MARK, Execution, Family
 from .processes import Row
 from .records import Facts
-
-NODE_MARK = b"AZ_BATCH_NODE_ROOT_DIR"
 
 KILL_BOUND_S = 10.0
 """How long SIGKILL is repeated before what is left is called unkillable (a process in a hung system call)."""
@@ -74,7 +72,7 @@ class Table:
         except OSError as error:
             self._send({"op": "not_started", "x": number, "stage": spawn.STAGE_CLAIM, "errno": error.errno, "subject": node})
             return
-        execution = Execution(number, node, self._mark(number))
+        execution = Execution(number, node, self._marks(number, node))
         execution.folder, execution.program = order["folder"], order["arguments"][0]
         try:
             self._spawn(execution, record, order)
@@ -181,7 +179,7 @@ class Table:
         arguments = [spawn.encode(word) for word in order["arguments"]]
         aside = f"{execution.node}/volatile/.{self._ledger}.{execution.id}"
         execution.began, before = time.monotonic(), processes.clock()
-        pid, put_aside = spawn.spawn(execution.folder, aside, arguments, {**self.environment, **own, MARK: execution.mark})
+        pid, put_aside = spawn.spawn(execution.folder, aside, arguments, {**self.environment, **own, **execution.marks})
         execution.pid, execution.span = pid, processes.span_since(before)
         self._all[execution.id] = self._family.leaders[pid] = execution
         try:
@@ -251,7 +249,7 @@ class Table:
                 family.kill(execution, members)
             else:
                 family.terminate(execution, members)
-                execution.termed = True
+                execution.termed = bool(members)
         execution.pause_s = TICK_MIN_S if killing else min(execution.pause_s * 1.5, TICK_MAX_S)
         execution.tick_at = now + execution.pause_s if killing else min(now + execution.pause_s, kill_at)
 
@@ -291,7 +289,7 @@ class Table:
     # adopting
 
     def _foreign(self, number: int, node: str, facts: Facts | None) -> Execution:
-        execution = Execution(number, node, self._mark(number))
+        execution = Execution(number, node, self._marks(number, node))
         execution.foreign = True
         if facts is not None:
             execution.pid, execution.span, execution.exit = facts.pid, facts.span, facts.exited
@@ -308,7 +306,7 @@ class Table:
     def _adopt_marked(self, number: int, node: str, reason: str) -> None:
         """Watch an execution of unknown pid if anything carries its mark; else it is lost."""
         execution = self._foreign(number, node, None)
-        if any(processes.marked(MARK, execution.mark, processes.snapshot())):
+        if any(processes.marked(execution.marks, processes.snapshot())):
             self._watch(execution)
         else:
             self._lose(number, node, reason)
@@ -330,8 +328,7 @@ class Table:
         """Take in what runs on the node and was never asked about: executions of a supervisor that died."""
         if not processes.LINUX:
             return
-        here = f"{self._root}/{node}".encode(errors="surrogateescape")
-        for row in processes.marked(NODE_MARK, here, processes.snapshot()):
+        for row in processes.marked({NODE_MARK: self._home(node)}, processes.snapshot()):
             ledger, _, number = processes.environment_of(row.pid).get(MARK, b"").decode(errors="replace").partition(".")
             if ledger == self._ledger and number.isdigit() and int(number) not in self._all:
                 self._watch(self._foreign(int(number), node, None))
@@ -341,8 +338,11 @@ class Table:
     def _path(self, number: int, node: str) -> str:
         return f"{node}/{records.FOLDER}/{self._ledger}.{number}"
 
-    def _mark(self, number: int) -> bytes:
-        return f"{self._ledger}.{number}".encode()
+    def _marks(self, number: int, node: str) -> dict[bytes, bytes]:
+        return {MARK: f"{self._ledger}.{number}".encode(), NODE_MARK: self._home(node)}
+
+    def _home(self, node: str) -> bytes:
+        return f"{self._root}/{node}".encode(errors="surrogateescape")
 
     def _claim_for_good(self, number: int, node: str, lines: bytes) -> bool:
         """Claim the execution so that it never starts; False where it was claimed before."""

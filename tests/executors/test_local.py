@@ -20,6 +20,7 @@ from jobledger.core.ids import SECOND, Duration
 from jobledger.core.reports import ExecutionExited, ExecutionLost, ExecutionNotStarted, ExecutionStarted, NodeFaulted, NodeReady
 from jobledger.executors import processes, supervisor
 from jobledger.executors.local import LocalExecutor
+from jobledger.executors.local_link import socket_path
 from jobledger.executors.local_nodes import host_boot_id
 from jobledger.testing.executors import (
     BOUND_S,
@@ -168,6 +169,20 @@ def test_a_boot_ends_what_a_dead_supervisor_left_running(tmp_path: Path) -> None
     play(leave_and_boot())
 
 
+def test_what_is_asked_for_while_there_is_no_supervisor_is_asked_again(tmp_path: Path) -> None:
+    async def ask() -> None:
+        async with driving(make(tmp_path)) as driver:
+            os.kill(supervisor_of(driver), signal.SIGKILL)
+            driver.submit(
+                run(1, script(tmp_path, "count.sh", "echo launched >> launches")), stop(2), BootNode(pool=POOL, node=NODE, incarnation=1, wipe=True)
+            )
+            assert (await driver.exit(1)).exit_code == 0
+            assert isinstance(await driver.end(2), ExecutionNotStarted)
+            assert await written(tmp_path / "launches") == ["launched"]
+
+    play(ask())
+
+
 def test_a_supervisor_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
     async def keep_killing() -> None:
         async with driving(make(tmp_path)) as driver:
@@ -216,7 +231,7 @@ def test_a_supervisor_with_nothing_to_do_ends(tmp_path: Path) -> None:
         assert lives(pid)
         (tmp_path / "go").touch()
         await until(lambda: not lives(pid), "the supervisor ends")
-        assert not (tmp_path / "nodes" / ".control" / f"{LEDGER_ID}.sock").exists()
+        assert not socket_path(tmp_path / "nodes", LEDGER_ID).exists()
 
     play(leave())
 
@@ -229,9 +244,8 @@ def test_a_supervisor_of_another_version_is_not_talked_to(tmp_path: Path) -> Non
         writer.close()
 
     async def meet(folder: Path) -> None:
-        control = folder / "nodes" / ".control"
-        control.mkdir(parents=True)
-        server = await asyncio.start_unix_server(greet, str(control / f"{LEDGER_ID}.sock"))
+        address = socket_path(folder / "nodes", LEDGER_ID)
+        server = await asyncio.start_unix_server(greet, str(address))
         async with server:
             with pytest.raises(ExecutorError, match="another version"):
                 await make(folder).open(print, ledger_id=LEDGER_ID)
@@ -289,6 +303,7 @@ def test_a_program_whose_start_was_not_recorded_is_found_by_its_mark(tmp_path: P
         async with driving(make(tmp_path)) as driver:
             driver.submit(run(1, waiting(tmp_path)))
             (pid,) = await written(tmp_path / "pids")
+            await driver.report(ExecutionStarted, 1)
             dead = supervisor_of(driver)
         os.kill(dead, signal.SIGKILL)
         await until(lambda: not lives(dead), "the supervisor is dead")
@@ -343,6 +358,19 @@ def test_an_execution_of_an_earlier_boot_runs_no_more(tmp_path: Path, ended: boo
         else:
             assert isinstance(end, ExecutionLost)
             assert "rebooted" in end.reason
+        await driver.executor.close()
+
+    play(recover())
+
+
+def test_an_end_whose_leftovers_nobody_looked_after_is_still_an_end(tmp_path: Path) -> None:
+    async def recover() -> None:
+        before = processes.clock()
+        with start("true") as gone:
+            span = processes.span_since(before)
+        driver = await recover_from(tmp_path, started_line(gone.pid, span) + EXITED_LINES.splitlines(keepends=True)[0])
+        assert (await driver.exit(1)).exit_code == 6
+        assert b'"drained":[]' in record(tmp_path).read_bytes()
         await driver.executor.close()
 
     play(recover())
@@ -479,6 +507,17 @@ def test_a_node_is_private_and_has_azures_folders(tmp_path: Path) -> None:
             assert {path.name for path in task.iterdir()} == {"stdout.txt", "stderr.txt", "wd"}
 
     play(look())
+
+
+def test_what_an_earlier_attempt_left_is_removed_behind_the_scenes(tmp_path: Path) -> None:
+    async def retry() -> None:
+        async with driving(make(tmp_path)) as driver:
+            for number in (1, 2):
+                driver.submit(run(number, "/bin/sh -c 'mkdir -p deep/er && touch deep/er/file'", task="t-1"))
+                assert (await driver.exit(number)).exit_code == 0
+            await until(lambda: not list((node(tmp_path) / "volatile").iterdir()), "the earlier folder is gone")
+
+    play(retry())
 
 
 def test_a_wipe_does_not_leave_the_node(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_ps_tells_the_same_where_there_is_no_proc() -> None:
 def test_an_environment_is_read_where_the_system_allows_it() -> None:
     with subprocess.Popen(["sleep", "1000"], env={"MARK": "a=b"}) as child:
         if processes.LINUX:
-            assert [row.pid for row in processes.marked(b"MARK", b"a=b", processes.snapshot())] == [child.pid]
+            assert [row.pid for row in processes.marked({b"MARK": b"a=b"}, processes.snapshot())] == [child.pid]
         else:
             assert processes.environment_of(child.pid) == {}
         child.kill()
