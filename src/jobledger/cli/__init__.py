@@ -34,8 +34,9 @@ def main() -> None:
 
     \b
       jobledger run FILE            run a job file to its end, here and now
+      jobledger engine              drive a ledger; submit, terminate and others ask it
       jobledger status [JOB]        what the ledger says, with no engine needed
-      jobledger explain JOB [TASK]  why it is not further
+      jobledger explain JOB [TASK]  why it is where it is
 
     Exit status: 0 done and all tasks succeeded, 1 it ended otherwise, 2 bad input (nothing was recorded), 3 refused in this state,
     4 ledger in use, damaged or of a newer version, 130 interrupted.

@@ -75,7 +75,7 @@ def add_tasks(job: str, file: str, ledger: Path, timeout_s: float, as_json: bool
 @_timeout
 @json_option
 def terminate(job: str, reason: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
-    """End a job: its tasks end, its release runs, then it is completed.
+    """End a job: its tasks end, and then its release runs.
 
     \b
       jobledger terminate sample --reason "wrong input"

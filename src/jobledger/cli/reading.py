@@ -52,7 +52,7 @@ _task_argument = click.argument("task", shell_complete=task_ids)
 @root_option
 @json_option
 def status(job: str | None, ledger: Path, root: Path, as_json: bool) -> None:
-    """Tell where a job is, or without JOB where all jobs and pools are.
+    """Tell where a job is, or all jobs and pools without JOB.
 
     With JOB: its state and task counts, why it is not further, preparation and release on each node, what failed, and where output lies.
     With --json that is Azure Batch's objects under job, tasks, jobPreparationAndReleaseTaskStatus and taskCounts, and the ledger's position.
@@ -106,7 +106,7 @@ def nodes(ledger: Path, as_json: bool) -> None:
 @ledger_option
 @json_option
 def tasks(job: str, state: str | None, ledger: Path, as_json: bool) -> None:
-    """List the tasks of a job, where they ran and how they ended.
+    """List a job's tasks, where they ran and how they ended.
 
     With --json: Azure Batch's task objects under tasks, and the ledger's position.
 
@@ -137,7 +137,7 @@ def tasks(job: str, state: str | None, ledger: Path, as_json: bool) -> None:
 @ledger_option
 @json_option
 def explain(job: str, task: str | None, ledger: Path, as_json: bool) -> None:
-    """Say why a job, or one of its tasks, is not further than it is.
+    """Say why a job, or one of its tasks, is where it is.
 
     \b
       jobledger explain sample
@@ -194,6 +194,7 @@ def events(
 ) -> None:
     """Print what happened, in order.
 
+    All of the log is checked against its hashes on the way; with --job only that job's events are read, and the chain is not checked.
     With --json one object a line, with position, stream, type, version, recordedAt, causation, correlation, actor, data and hash.
 
     \b
@@ -273,7 +274,9 @@ def log(job: str, task: str, node: str | None, stderr: bool, follow: bool, ledge
 @click.argument("name", required=False, type=click.Choice(list(MACHINES)))
 @click.option("--format", "form", type=click.Choice(["table", "mermaid", "json"]), default="table", show_default=True, help="How to print them.")
 def machines(name: str | None, form: str) -> None:
-    """Print the state machines: what may happen in which state, and where it leads.
+    """Print the state machines.
+
+    For each: what may happen in which state, and where it leads.
 
     \b
       jobledger machines job
@@ -293,7 +296,9 @@ def machines(name: str | None, form: str) -> None:
 @click.argument("shell", type=click.Choice(list(_COMPLETIONS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print a script that makes a shell complete commands, options, and ids of jobs and tasks.
+    """Print a script that makes a shell complete commands.
+
+    It completes options, and ids of jobs and tasks, too.
 
     \b
       bash: eval "$(jobledger completion bash)"           in ~/.bashrc

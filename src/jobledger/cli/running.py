@@ -44,11 +44,12 @@ durability_option = click.option(
 @click.option("-q", "--quiet", is_flag=True, help="No progress, only the summary.")
 @json_option
 def run(file: str, ledger: Path, root: Path, durability: Durability, leave_active: bool, quiet: bool, as_json: bool) -> None:
-    """Run a job file (YAML or JSON, `-` for standard input) to the job's end, and tell what happened on each node.
+    """Run a job file to the job's end, and tell what happened.
 
-    Makes the ledger and the pool if need be.  The same file again resumes a job that has not ended and reports one that has; the same
-    job id with another specification is refused with the difference.  A job with `onAllTasksComplete: noaction` is ended when its tasks are
-    complete, and one that cannot go on (preparation failed on every node, no node is left) when nothing of it runs, so that its release runs.
+    FILE is YAML or JSON, `-` for standard input.  Makes the ledger and the pool if need be.  The same file again resumes a job that has
+    not ended and reports one that has; the same job id with another specification is refused with the difference.  A job with
+    `onAllTasksComplete: noaction` is ended when its tasks are complete, and one that cannot go on (preparation failed on every node, no
+    node is left) when nothing of it runs, so that its release runs.
 
     Ctrl-C ends the job in good order: its release runs.  A second Ctrl-C detaches: what runs goes on, and the same command resumes.
 
@@ -72,7 +73,9 @@ def run(file: str, ledger: Path, root: Path, durability: Durability, leave_activ
 @click.option("--until-idle", is_flag=True, help="End when nothing runs and nothing is left to place.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing of what happens.")
 def engine(ledger: Path, root: Path, durability: Durability, until_idle: bool, quiet: bool) -> None:
-    """Drive a ledger: run its jobs, and answer the requests that other commands leave in it.
+    """Drive a ledger: run its jobs and answer other commands.
+
+    A job with `onAllTasksComplete: noaction`, the default, waits for more tasks until it is terminated.
 
     Ctrl-C or SIGTERM lets go in good order; what runs goes on, and the next engine adopts it.
 
@@ -127,15 +130,16 @@ async def _to_the_end(engine: Engine, job_id: JobId, interrupts: "_Interrupts", 
             with suppress(RequestRefused):  # Somebody else has ended or deleted it in this very moment: look again.
                 await engine.terminate(job_id, reason[0], actor=actor())
             continue
-        await _first(engine, job, interrupts.wake)
+        await _first(engine, job_id, interrupts.wake)
         interrupts.wake.clear()
 
 
-async def _first(engine: Engine, job: Job, wake: asyncio.Event) -> None:
+async def _first(engine: Engine, job_id: JobId, wake: asyncio.Event) -> None:
     """Until the job is over, stuck or complete, or the user wants something."""
 
     def changed(world: World) -> bool:
-        return job.id not in world.jobs or job.state == "completed" or (not job.ending and _reason_to_end(world, job, interrupted=False) is not None)
+        job = world.jobs.get(job_id)  # Asked for anew each time: the engine may have rebuilt its world meanwhile.
+        return job is None or job.state == "completed" or (not job.ending and _reason_to_end(world, job, interrupted=False) is not None)
 
     waits = {asyncio.create_task(engine.until(changed)), asyncio.create_task(wake.wait())}
     try:
