@@ -1,0 +1,190 @@
+"""Walks over the whole core under all judges, and the proof that they go everywhere: every row of every table is taken."""
+
+from typing import ClassVar
+
+import pytest
+from hypothesis.stateful import run_state_machine_as_test
+
+from jobledger.core.machines import MACHINES
+from jobledger.core.requests import (
+    CreatePool,
+    DeallocateNode,
+    DeleteJob,
+    DeletePool,
+    DeleteTask,
+    DisableJob,
+    DisableScheduling,
+    EnableJob,
+    EnableScheduling,
+    ReactivateTask,
+    RebootNode,
+    ReimageNode,
+    RemoveNode,
+    ResizePool,
+    StartNode,
+    StopResize,
+    SubmitJob,
+    TerminateJob,
+    TerminateTask,
+)
+from jobledger.core.specs import JobSpec, PoolInfo, PoolSpec, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec
+from jobledger.testing.stage import RowTaken, Stage
+from jobledger.testing.walks import CoreWalk
+
+
+class Trail:
+    """A scripted walk, under the same judges, to places that are rarely reached otherwise."""
+
+    def __init__(self, rows, *, nodes=1, start_task=None, job=None, boot=True, tasks=("t",)):
+        self.stage = Stage(rows)
+        self.do(CreatePool(spec=PoolSpec(id="p", nodes=nodes, start_task=start_task)))
+        if boot:
+            self.deliver()
+        if job is not None:
+            self.do(SubmitJob(spec=job, tasks=tuple(TaskSpec(id=task, command_line="work") for task in tasks)))
+
+    def do(self, *stimuli):
+        for stimulus in stimuli:
+            assert self.stage.take(stimulus), f"{stimulus} led to nothing"
+        return self
+
+    def deliver(self):
+        """All commands and reports under way arrive; what runs goes on running."""
+        executor = self.stage.executor
+        while any(executor.queues.values()) or executor.reports:
+            for node in [node for node, queue in executor.queues.items() if queue]:
+                self.stage.deliver(node)
+            while executor.reports:
+                self.stage.report(0)
+        return self
+
+    def exit(self, *exit_codes):
+        """What runs ends, in turns with each of the codes, and what starts after it runs."""
+        for exit_code in exit_codes:
+            self.deliver()
+            for execution in self.stage.executor.running():
+                self.stage.end(execution, exit_code)
+            self.deliver()
+        return self
+
+    def fail(self, fault):
+        """The node p-1 fails."""
+        return self.do(self.stage.executor.fault("p-1", fault))
+
+    def end(self):
+        self.stage.rest()
+
+
+def job(*, prep=True, **more):
+    return JobSpec(
+        id="j",
+        pool_info=PoolInfo(pool_id="p"),
+        job_preparation_task=PreparationSpec(command_line="prepare") if prep else None,
+        job_release_task=ReleaseSpec(command_line="release") if prep else None,
+        **more,
+    )
+
+
+START = StartTaskSpec(command_line="start")
+
+# How the node p-1 comes into each state, on a trail whose node is up and idle unless `boot` says otherwise.
+NODE_STATES = {
+    "creating": lambda rows: Trail(rows, boot=False),
+    "waitingforstarttask": lambda rows: Trail(rows, start_task=START),
+    "starttaskfailed": lambda rows: Trail(rows, start_task=START).exit(1),
+    "idle": lambda rows: Trail(rows),
+    "running": lambda rows: Trail(rows, job=job(prep=False)).deliver(),
+    "offline": lambda rows: Trail(rows).do(DisableScheduling(node="p-1")),
+    "rebooting": lambda rows: Trail(rows).do(RebootNode(node="p-1")),
+    "reimaging": lambda rows: Trail(rows).do(ReimageNode(node="p-1")),
+    "unusable": lambda rows: Trail(rows).fail("unusable"),
+    "unknown": lambda rows: Trail(rows).fail("lost"),
+    "preempted": lambda rows: Trail(rows).fail("preempted"),
+    "deallocating": lambda rows: Trail(rows).do(DeallocateNode(node="p-1")),
+    "deallocated": lambda rows: Trail(rows).do(DeallocateNode(node="p-1")).deliver(),
+    "starting": lambda rows: Trail(rows).do(DeallocateNode(node="p-1")).deliver().do(StartNode(node="p-1")),
+    "leavingpool": lambda rows: Trail(rows).do(RemoveNode(node="p-1")),
+}
+
+
+def of_nodes(rows, state):
+    """All that may be wished of a node or happen to it, in one state."""
+    for wish in (RebootNode, ReimageNode, DeallocateNode, StartNode, RemoveNode, DisableScheduling, EnableScheduling):
+        trail = NODE_STATES[state](rows)
+        assert trail.stage.world.nodes["p-1"].state == state
+        trail.stage.take(wish(node="p-1"))
+        trail.end()
+    for wish in (DeletePool(pool="p"), ResizePool(pool="p", target=0), StopResize(pool="p")):
+        trail = NODE_STATES[state](rows)
+        trail.stage.take(wish)
+        trail.end()
+    for fault in ("unusable", "lost", "preempted"):
+        trail = NODE_STATES[state](rows)
+        trail.stage.take(trail.stage.executor.fault("p-1", fault))
+        trail.end()
+    trail = NODE_STATES[state](rows)
+    if "p-1" in trail.stage.executor.machines:
+        trail.stage.executor.cut_power("p-1")
+    trail.end()
+
+
+# How the job j comes into each state, with a task that runs on p-1.
+JOB_STATES = {
+    "active": lambda rows: Trail(rows, job=job(prep=False)).deliver(),
+    "blocked": lambda rows: Trail(rows, job=job()).exit(1),
+    "preparing": lambda rows: Trail(rows, job=job()).deliver(),
+    "disabling": lambda rows: Trail(rows, job=job(prep=False)).deliver().do(DISABLE),
+    "disabled": lambda rows: Trail(rows, job=job(prep=False)).deliver().do(DISABLE).deliver(),
+    "enabling": lambda rows: Trail(rows, job=job(prep=False)).deliver().do(DISABLE, EnableJob(job="j")),
+    "terminating": lambda rows: Trail(rows, job=job(prep=False)).deliver().do(TerminateJob(job="j")),
+    "releasing": lambda rows: Trail(rows, job=job()).exit(0, 0).do(TerminateJob(job="j")).deliver(),
+    "completed": lambda rows: Trail(rows, job=job(prep=False)).deliver().do(TerminateJob(job="j")).deliver(),
+    "failed": lambda rows: Trail(rows, job=job(prep=False)).exit(1),
+    "deleting": lambda rows: Trail(rows, job=job(prep=False)).deliver().do(DeleteJob(job="j")),
+}
+DISABLE = DisableJob(job="j", disable_tasks="requeue")
+OF_TASK = {"job": "j", "task": "t"}
+WISHES = [
+    TerminateJob(job="j"),
+    DeleteJob(job="j"),
+    DISABLE,
+    DisableJob(job="j", disable_tasks="terminate"),
+    EnableJob(job="j"),
+    TerminateTask(**OF_TASK),
+    DeleteTask(**OF_TASK),
+    ReactivateTask(**OF_TASK),
+    ReimageNode(node="p-1"),
+    RebootNode(node="p-1"),
+]
+
+
+def of_jobs(rows, state):
+    """All that may be wished of a job, of its task or of the node that it is on, in one state."""
+    for wish in WISHES:
+        trail = JOB_STATES[state](rows)
+        trail.stage.take(wish)
+        trail.end()
+
+
+@pytest.mark.parametrize("state", NODE_STATES)
+def test_whatever_happens_to_a_node_in_any_state_breaks_nothing(state):
+    of_nodes(set(), state)
+
+
+@pytest.mark.parametrize("state", JOB_STATES)
+def test_whatever_is_wished_of_a_job_in_any_state_breaks_nothing(state):
+    of_jobs(set(), state)
+
+
+def test_walks_break_nothing_and_trails_and_walks_take_every_row_of_every_table(walking):
+    class Walk(CoreWalk):
+        rows: ClassVar[set[RowTaken]] = set()
+
+    run_state_machine_as_test(Walk, settings=walking)
+    for state in NODE_STATES:
+        of_nodes(Walk.rows, state)
+    for state in JOB_STATES:
+        of_jobs(Walk.rows, state)
+    rows = {(machine.name, row.source, row.trigger) for machine in MACHINES.values() for row in machine.rows}
+    missing = sorted(rows - Walk.rows)
+    assert not missing, f"{len(missing)} rows of {len(rows)} were never taken: " + "; ".join(map(" ".join, missing))
