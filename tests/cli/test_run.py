@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import sqlite3
 import termios
@@ -123,6 +124,14 @@ def test_a_start_task_that_fails_everywhere_ends_the_job(invoke, write):
     result = invoke("run", write("true", pool={"startTask": {"commandLine": "false", "waitForSuccess": True}}))
     assert result.exit_code == 1
     assert "no node of the pool can be used" in result.stderr
+
+
+def test_the_commands_that_the_summary_names_find_what_it_tells_of(invoke, write):
+    result = invoke("run", write("echo hello"), "--ledger", "my ledgers/l.db", "--root", "my nodes")
+    for named in re.findall(r"\(jobledger (.+)\)$", result.stdout, re.MULTILINE):
+        words = shlex.split(named.replace("<task>", "t1"))
+        assert invoke(*words).exit_code == 0
+        assert "hello" in invoke(*words).stdout
 
 
 def test_quiet_says_nothing_but_the_summary(invoke, write):
@@ -251,6 +260,17 @@ def test_detaching_leaves_all_running_and_the_same_command_resumes(running, fold
     assert result.exit_code == (0 if how == "SIGTERM" else 1)
     assert "  Release:     exit 0" in result.stdout
     assert (folder / "ran").read_text().count("\n") == (folder / "released").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize(("asked", "told"), [("terminate", "Job j is completed (UserTerminate)"), ("delete", "job j was deleted before its end")])
+def test_a_job_that_another_process_ends_is_over_for_run_too(running, invoke, folder, asked, told):
+    begin, _ = running
+    process = begin()
+    assert invoke(asked, "j").exit_code == 0
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert told in out + err
+    assert (folder / "released").read_text().count("\n") == 1
 
 
 def test_ctrl_c_before_anything_was_recorded(start, folder):

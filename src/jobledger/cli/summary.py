@@ -1,5 +1,6 @@
 """What `run` prints at the end: per node, preparation and release exit codes and the tasks that ran; and where output lies."""
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -8,6 +9,7 @@ import click
 
 from ..core.explain import explain as explain_state
 from ..core.world import Job, World
+from ..engine import DEFAULT_LEDGER, DEFAULT_ROOT
 from .progress import run_text
 
 _FAILURES_SHOWN_MAX: Final = 20
@@ -34,8 +36,14 @@ def print_summary(world: World, job: Job, *, root: Path, ledger: Path, explain: 
         for entry in explain_state(world, job.id, None):
             click.echo(f"\n{entry.text}")
     pool = job.spec.pool_info.pool_id
-    click.echo(f"\nOutput: {root}/{pool}/<node>/workitems/{job.id}/job-1/<task>/stdout.txt   (jobledger log {job.id} <task>)")
-    click.echo(f"Ledger: {ledger}   (jobledger events --ledger {ledger})")
+    click.echo(f"\nOutput: {root}/{pool}/<node>/workitems/{job.id}/job-1/<task>/stdout.txt   (jobledger log {job.id} <task>{_options(root, ledger)})")
+    click.echo(f"Ledger: {ledger}   (jobledger events --ledger {shlex.quote(str(ledger))})")
+
+
+def _options(root: Path, ledger: Path) -> str:
+    """What a command needs to find the same ledger and nodes."""
+    named = {"--ledger": (ledger, DEFAULT_LEDGER), "--root": (root, DEFAULT_ROOT)}
+    return "".join(f" {option} {shlex.quote(str(path))}" for option, (path, default) in named.items() if path != default)
 
 
 def _print_failures(job: Job) -> None:
