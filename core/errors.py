@@ -45,10 +45,10 @@ class ExecutorError(JobledgerError):
 
 
 class LedgerCorrupt(JobledgerError):
-    """The ledger does not say what its hashes and positions promise; `position` is where it first breaks."""
+    """The ledger does not say what its hashes and positions promise; `position` is where it first breaks, 0 for the file as a whole."""
 
     def __init__(self, message: str, position: int) -> None:
-        super().__init__(f"{message} (at position {position})")
+        super().__init__(f"{message} (at position {position})" if position else message)
         self.position = position
 
 

@@ -134,8 +134,11 @@ class NodeRebooting:
 
 @frozen(kw_only=True)
 class NodeReimaging:
+    """The node is made new, or was found to have lost all its files; `cause` says which."""
+
     node: NodeId
     incarnation: int
+    cause: str
 
 
 @frozen(kw_only=True)

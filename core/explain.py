@@ -119,7 +119,7 @@ def _some_failed(job: Job, *, able_left: int) -> Reason:
 def _all_failed(job: Job) -> Reason:
     return Reason(
         code="JobPreparationTaskFailed",
-        text=f"preparation failed on every node of the pool: {_failed_nodes(job)}.  Reimage or add a node, or terminate the job",
+        text=f"preparation failed on every node of the pool: {_failed_nodes(job)}; until a node is reimaged or added, nothing runs",
         subject=job.id,
     )
 
@@ -176,6 +176,8 @@ def _job(world: World, job: Job) -> Iterator[Reason]:
             yield from _ending(world, job)
         case _:
             yield Reason(code="JobCompleted", text=f"the job is completed: {job.terminate_reason}", subject=job.id)
+            if job.ineligible:
+                yield Reason(code="PreparationFailed", text=f"preparation failed on {_failed_nodes(job)}", subject=job.id)
             yield from _releases_not_well(job)
 
 

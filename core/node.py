@@ -65,7 +65,7 @@ NODE: Final = Machine(
         ("idle", NodeRunning, "running"),
         ("idle", NodeOffline, "offline"),
         (f"{_UP} unusable unknown", NodeRebooting, "rebooting", "on request, or because it came back with another boot"),
-        ("idle running", NodeReimaging, "reimaging"),
+        (f"{_UP} unusable unknown", NodeReimaging, "reimaging", "on request, or because its files are found to be gone"),
         (f"creating starting rebooting reimaging {_UP}", NodeUnusable, "unusable"),
         (_HERE, NodeUnknown, "unknown"),
         (f"{_HERE} unknown", NodePreempted, "preempted"),
@@ -119,7 +119,7 @@ def on_request(world: World, request: Request) -> Iterator[Event]:
             yield NodeRebooting(node=node.id, incarnation=node.incarnation + 1, cause="on request")
         case ReimageNode():
             _refuse_unless(node, {"idle", "running"}, "reimage")
-            yield NodeReimaging(node=node.id, incarnation=node.incarnation + 1)
+            yield NodeReimaging(node=node.id, incarnation=node.incarnation + 1, cause="on request")
         case DeallocateNode():
             _refuse_unless(node, {"idle", "running"}, "deallocate")
             yield NodeDeallocating(node=node.id, incarnation=node.incarnation + 1)
@@ -195,9 +195,13 @@ def on_retired(world: World, report: NodeRetired) -> Iterator[Event]:
 
 
 def on_faulted(world: World, report: NodeFaulted) -> Iterator[Event]:
-    """The node failed, was lost or was taken away (rule 3)."""
+    """The node failed, was lost or was taken away (rule 3), or is empty, which is as good as reimaged (rule 4)."""
     node = world.nodes.get(report.node)
     if node is None:
+        return
+    if report.fault == "wiped":
+        if NODE.allows(node.state, NodeReimaging):
+            yield NodeReimaging(node=node.id, incarnation=node.incarnation + 1, cause=report.reason)
         return
     if report.fault == "unusable":
         if NODE.allows(node.state, NodeUnusable):
@@ -353,9 +357,9 @@ def on_changed(
             node.boot_id, node.booted_at, node.answered, node.wipe, node.reason = boot_id, at, True, False, None
         case NodeRebooting(incarnation=incarnation, cause=cause):
             node.incarnation, node.answered, node.reason = incarnation, False, cause
-        case NodeReimaging(incarnation=incarnation) | NodeDeallocating(incarnation=incarnation) | NodeLeaving(incarnation=incarnation):
+        case NodeDeallocating(incarnation=incarnation) | NodeLeaving(incarnation=incarnation):
             node.incarnation, node.answered, node.wipe = incarnation, False, True
-        case NodePreempted(incarnation=incarnation, reason=reason):
+        case NodeReimaging(incarnation=incarnation, cause=reason) | NodePreempted(incarnation=incarnation, reason=reason):
             node.incarnation, node.answered, node.wipe, node.reason = incarnation, False, True, reason
         case NodeUnusable(reason=reason) | NodeUnknown(reason=reason):
             node.reason = reason

@@ -165,7 +165,7 @@ class Executor(Protocol):
         """After the engine's start: these executions are believed to run, and these nodes to be up.
 
         For each execution report what is known: `ExecutionExited`, `ExecutionLost`, or nothing while it runs on (and then its end); never launch it.
-        For each node report `NodeReady` with the boot id it has now, or `NodeFaulted`.
+        For each node report `NodeReady` with the boot id it has now, or `NodeFaulted` (`wiped` for one that has lost its files).
         """
         ...
 

@@ -72,10 +72,12 @@ class NodeRetired:
 
 @frozen(kw_only=True)
 class NodeFaulted:
-    """The node cannot be used (`unusable`), cannot be reached and is given up (`lost`), or was taken away (`preempted`)."""
+    """The node cannot be used (`unusable`), cannot be reached and is given up (`lost`), was taken away (`preempted`), or is there and
+    has lost all its files (`wiped`).
+    """
 
     node: NodeId
-    fault: Literal["unusable", "lost", "preempted"]
+    fault: Literal["unusable", "lost", "preempted", "wiped"]
     reason: str
 
 

@@ -301,12 +301,14 @@ def _hold_slot(world: World, job: Job, task: Task, event: TaskPreparing | TaskRu
 
 
 def _free_slot(world: World, job: Job, task: Task) -> None:
-    """Take the task from its node; `task.node` goes on telling where it ran last."""
-    task.execution = None
+    """Take the task from its node; `task.node` goes on telling where it ran last, if it ran there."""
     node = world.nodes.get(task.node) if task.node is not None else None
     if node is None or (job.id, task.spec.id) not in node.tasks:
         return
     del node.tasks[(job.id, task.spec.id)]
+    if task.execution is None:
+        task.node = None
+    task.execution = None
     if (preparation := job.preparations.get(node.id)) is not None:
         preparation.waiting.pop(task.spec.id, None)
     index_node(world, node)

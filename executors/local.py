@@ -252,9 +252,12 @@ class LocalExecutor:
             self._sink(report)
 
     def _report_node(self, pool: PoolId, node: NodeId) -> None:
-        found = local_nodes.read_boot(self._root / layout.node_folder(pool, node))
-        if found is None:
-            self._report(NodeFaulted(node=node, fault="unusable", reason=f"its folder {self._root / layout.node_folder(pool, node)} is gone"))
+        folder = self._root / layout.node_folder(pool, node)
+        found = local_nodes.read_boot(folder)
+        if not folder.exists():
+            self._report(NodeFaulted(node=node, fault="wiped", reason=f"its folder {folder} is gone"))
+        elif found is None:
+            self._report(NodeFaulted(node=node, fault="unusable", reason=f"its folder {folder} is not whole: it has no boot file"))
         elif found.ledger != self._ledger:
             self._report(NodeFaulted(node=node, fault="unusable", reason=f"its folder was taken over by ledger {found.ledger}"))
         else:

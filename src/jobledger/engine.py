@@ -37,7 +37,7 @@ from .core.reports import Report
 from .core.specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
 from .core.world import World
 from .eventstore import Durability, decode_request, open_store
-from .owner import certainly_dead, new_name
+from .owner import certainly_dead, describe, new_name
 from .plugins import executor_names, make_executor
 from .recorder import Arrival, Recorder, of_report, subject_of
 from .replay import replay
@@ -81,7 +81,7 @@ class Engine:
         self._root = root
         self._ready_made: Final = dict(executors)
         self._executors: dict[str, Executor] = {}
-        self._watchers: list[asyncio.Task[None]] = []
+        self._watchers: list[asyncio.Task[ExecutorError]] = []
         self._recorder = Recorder(store, world, lease, store.head())
         self._arrivals: deque[Arrival] = deque()
         self._wake = asyncio.Event()
@@ -413,10 +413,13 @@ class Engine:
         executor = self._ready_made.get(name) or make_executor(name, self._root)
         await executor.open(self._report, ledger_id=self._store.ledger_id)
         self._executors[name] = executor
-        self._watchers.append(asyncio.create_task(self._watch(executor), name=f"jobledger executor {name}"))
+        watcher = asyncio.create_task(executor.failed(), name=f"jobledger executor {name}")
+        watcher.add_done_callback(self._executor_failed)
+        self._watchers.append(watcher)
 
-    async def _watch(self, executor: Executor) -> None:
-        self._fail(await executor.failed())
+    def _executor_failed(self, watcher: "asyncio.Task[ExecutorError]") -> None:
+        if not watcher.cancelled():
+            self._fail(watcher.exception() or watcher.result())
 
     async def _let_go_of_executors(self) -> None:
         for watcher in self._watchers:
@@ -476,6 +479,7 @@ def _take_lease(store: EventStore, now: Micros) -> Lease:
     except LedgerBusy:
         current = store.current_lease()
         if current is None or not certainly_dead(current):
-            raise
+            holder = "another engine" if current is None else f"an engine ({describe(current)})"
+            raise LedgerBusy(f"{holder} drives this ledger already; ask it (`jobledger submit`, `terminate`, ...) or stop it first") from None
         store.release_lease(current)
         return store.acquire_lease(owner, now=now, ttl=LEASE_TTL)

@@ -13,6 +13,12 @@ def new_name() -> str:
     return f"{socket.gethostname()}/{os.getpid()}/{_start(psutil.Process())}/{os.urandom(3).hex()}"
 
 
+def describe(lease: Lease) -> str:
+    """The owner for people: process and machine."""
+    parts = lease.owner.split("/")
+    return f"process {parts[1]} on {parts[0]}" if len(parts) == 4 else lease.owner
+
+
 def certainly_dead(lease: Lease) -> bool:
     """Whether the owner was a process of this machine that is gone: then nobody has to wait for the lease to run out."""
     parts = lease.owner.split("/")

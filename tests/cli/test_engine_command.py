@@ -33,7 +33,7 @@ def test_it_lets_go_in_good_order(start, until, number, status):
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == status
-    assert err.splitlines() == ["jobledger: driving .jobledger/ledger.db", "jobledger: letting go; what runs goes on"]
+    assert err.splitlines() == ["jobledger: driving .jobledger/ledger.db", "jobledger: letting go"]
     assert events(e.EngineStopped)
 
 
@@ -53,4 +53,4 @@ def test_until_idle_it_ends_at_once_where_nothing_is_to_do(invoke):
 def test_a_ledger_has_one_engine(invoke):
     with BlockingEngine(LEDGER):
         result = invoke("engine", "--until-idle")
-    assert (result.exit_code, "driven by" in result.stderr) == (4, True)
+    assert (result.exit_code, "drives this ledger already" in result.stderr) == (4, True)

@@ -99,6 +99,10 @@ def test_refusals_say_why_and_record_nothing(driven, invoke, write, until):
         error = json.loads(result.stderr)["error"]
         assert (result.exit_code, error["code"], result.stdout) == (status, code, ""), words
     assert "refused (JobNotFound): " in invoke("terminate", "k").stderr
+    refused = invoke("submit", "other.json").stderr
+    assert '\n  task t1.commandLine: "true" -> "false"' in refused, refused
+    refused = invoke("submit", write("true", prep="true", pool={"taskSlotsPerNode": 3}, name="wider.json")).stderr
+    assert "\n  pool.taskSlotsPerNode: 1 -> 3" in refused, refused
     assert invoke("disable", "j").exit_code == 2  # --tasks has no default: it is the user's to choose
     assert len(recorded()) == before
     assert not pending()

@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import shlex
+import shutil
 import signal
 import sqlite3
 import termios
@@ -140,6 +141,14 @@ def test_quiet_says_nothing_but_the_summary(invoke, write):
     assert result.stdout.startswith("\nJob j is completed")
 
 
+def test_nodes_whose_files_were_deleted_are_made_anew(invoke, write):
+    assert invoke("run", write("true", job={"id": "before"}, name="before.json")).exit_code == 0
+    shutil.rmtree(".jobledger/nodes")
+    again = invoke("run", write("true", job={"id": "after"}, name="after.json"))
+    assert again.exit_code == 0, again.output
+    assert ["is gone" in event.cause for event in events(e.NodeReimaging)] == [True]
+
+
 # --- what is refused ------------------------------------------------------------------------------------------
 
 
@@ -184,7 +193,7 @@ def test_a_ledger_in_use_is_left_alone(invoke, write, folder):
     with BlockingEngine(LEDGER) as engine:
         before = engine.position
         result = invoke("run", write("true"))
-        assert (result.exit_code, "driven by" in result.stderr) == (4, True)
+        assert (result.exit_code, "drives this ledger already" in result.stderr) == (4, True)
         assert engine.position == before
 
 
@@ -228,7 +237,7 @@ def test_ctrl_c_ends_the_job_in_good_order(running, folder):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "Job j is completed (UserTerminate): 1 tasks, 0 succeeded, 1 failed" in out
+    assert "Job j is completed (UserTerminate): 1 task, 0 succeeded, 1 failed" in out
     assert "  Release:     exit 0" in out
     assert "Ctrl-C again to detach" in err
     assert (folder / "released").read_text().count("\n") == 1
@@ -250,7 +259,9 @@ def test_detaching_leaves_all_running_and_the_same_command_resumes(running, fold
         process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == (1 if how == "SIGTERM" else 130)
-    assert "detached; what runs goes on.  Resume with: jobledger run job.json --ledger .jobledger/ledger.db --root .jobledger/nodes" in err
+    assert (
+        "detached; what runs goes on (1 program).  Resume with: jobledger run job.json --ledger .jobledger/ledger.db --root .jobledger/nodes" in err
+    )
     assert "1 not ended" in out
     assert lives(int((folder / "ran").read_text()))
     assert isinstance(events()[-1], e.EngineStopped)

@@ -284,6 +284,31 @@ def test_an_unusable_node_may_still_be_lost_or_preempted(given):
     assert node(s).state == "preempted"
 
 
+@pytest.mark.parametrize("state", ["idle", "running", "offline", "waitingforstarttask", "starttaskfailed", "unusable", "unknown"])
+def test_a_node_that_lost_its_files_is_as_good_as_reimaged(given, state):
+    s = in_state(given, state)
+    s.executor.dead.clear()
+    told = story(s.finish(NodeFaulted(node="p-1", fault="wiped", reason="its folder is gone")))
+    assert told[0] == "node.reimaging p-1"
+    assert "node.booted p-1" in told
+    assert (node(s).incarnation, node(s).wipe) == (2, False)
+
+
+@pytest.mark.parametrize("state", ["creating", "starting", "rebooting", "reimaging", "preempted", "deallocating", "deallocated", "leavingpool"])
+def test_the_files_of_a_node_that_is_made_anew_or_going_are_nobodys_loss(given, state):
+    in_state(given, state).ignores(NodeFaulted(node="p-1", fault="wiped", reason="its folder is gone"))
+
+
+def test_what_a_node_with_lost_files_owed_and_had_prepared_went_with_them(given, task_specs):
+    s = given()
+    s.run()
+    s.finish(NodeFaulted(node="p-1", fault="wiped", reason="its folder is gone"))
+    assert s.world.jobs["j"].releases["p-1"].state == "abandoned"
+    s.finish(AddTasks(job="j", tasks=task_specs("t2")))
+    assert s.launches() == ["jobpreparation@p-1", "t1@p-1", "jobpreparation@p-1", "t2@p-1"]
+    assert s.world.jobs["j"].releases["p-1"].state == "owed"
+
+
 @pytest.mark.parametrize("fault", ["lost", "unusable", "preempted"])
 def test_a_repeated_fault_decides_to_nothing(given, fault):
     s = given(script={"t1": Silent()})

@@ -413,3 +413,11 @@ def test_a_move_that_no_table_has_is_an_error_that_names_the_task(given):
     s = given()
     with pytest.raises(ImpossibleEvent, match=r"task t1 of job j is preparing: task\.reactivated cannot happen to it"):
         s.given(TaskReactivated(job="j", task="t1"))
+
+
+def test_a_task_that_only_waited_on_a_node_did_not_run_there(given):
+    s = given(nodes=1, tasks=("t1",), script={"jobpreparation": Exits(1)})
+    s.run()
+    assert s.world.task("j", "t1").node is None
+    s.finish(TerminateJob(job="j"))
+    assert (s.world.task("j", "t1").state, s.world.task("j", "t1").node) == ("completed", None)

@@ -125,6 +125,11 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 task`, `2 tasks`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def actor() -> str:
     """Who is asking, as the ledger records it."""
     try:

@@ -14,15 +14,16 @@ import click
 
 from ..core import requests as q
 from ..core.errors import LedgerBusy, RequestRefused, StoreError
-from ..core.events import JobCreated
+from ..core.events import JobCreated, PoolCreated, TaskAdded
 from ..core.ids import JobId, Micros, TaskId
 from ..core.ports import InboxReply, InboxRequest
-from ..core.specs import JobSpec
+from ..core.specs import JobSpec, TaskSpec
 from ..engine import wall_clock
 from ..eventstore import SqliteStore, encode_request
-from ..jobfile import load, parse_tasks, read
+from ..jobfile import JobFile, load, parse_tasks, read
 from ..owner import certainly_dead
-from .common import actor, json_option, ledger_option, opened, print_json
+from .common import actor, counted, json_option, ledger_option, opened, print_json
+from .sameness import job_differs, pool_differs
 
 _POLL_S: Final = 0.02
 
@@ -46,8 +47,13 @@ def submit(file: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     job_file = load(file)
     requests: list[q.Request] = [q.CreatePool(spec=job_file.pool)] if job_file.pool is not None else []
     requests.append(q.SubmitJob(spec=job_file.job, tasks=job_file.tasks))
-    said = f"job {job_file.job.id} is submitted with {len(job_file.tasks)} tasks"
-    _ask(ledger, requests, said, timeout_s=timeout_s, as_json=as_json)
+    said = f"job {job_file.job.id} is submitted with {counted(len(job_file.tasks), 'task')}"
+    try:
+        _ask(ledger, requests, said, timeout_s=timeout_s, as_json=as_json)
+    except RequestRefused as refusal:
+        if refusal.code not in {"JobExists", "PoolExists"}:
+            raise
+        raise RequestRefused(refusal.code, _how_it_differs(ledger, job_file) or refusal.message) from refusal
 
 
 @click.command("add-tasks")
@@ -65,7 +71,13 @@ def add_tasks(job: str, file: str, ledger: Path, timeout_s: float, as_json: bool
       jobledger add-tasks sample more.yaml
     """
     tasks = parse_tasks(_spec_of(ledger, JobId(job)), read(file), source=file)
-    _ask(ledger, [q.AddTasks(job=JobId(job), tasks=tasks)], f"{len(tasks)} tasks are added to job {job}", timeout_s=timeout_s, as_json=as_json)
+    _ask(
+        ledger,
+        [q.AddTasks(job=JobId(job), tasks=tasks)],
+        f"job {job} has the {counted(len(tasks), 'task')} of {file}",
+        timeout_s=timeout_s,
+        as_json=as_json,
+    )
 
 
 @click.command()
@@ -191,9 +203,36 @@ def _wait(store: SqliteStore, identity: str, timeout_s: float) -> InboxReply | N
 
 
 def _spec_of(ledger: Path, job: JobId) -> JobSpec:
-    """The specification that a job was created with, as its events have it.  Raises `RequestRefused` (JobNotFound)."""
+    """The specification that a job was created with.  Raises `RequestRefused` (JobNotFound)."""
     with opened(ledger) as store:
-        created = [recorded.event for recorded in store.read(stream=f"job/{job}") if isinstance(recorded.event, JobCreated)]
-    if not created:
+        spec, _ = _submitted(store, job)
+    if spec is None:
         raise RequestRefused("JobNotFound", f"there is no job {job}; cannot add tasks to it")
-    return created[-1].spec
+    return spec
+
+
+def _submitted(store: SqliteStore, job: JobId) -> tuple[JobSpec | None, list[TaskSpec]]:
+    """What the latest job of that id was created with and was given to do, as its events have it."""
+    spec: JobSpec | None = None
+    tasks: list[TaskSpec] = []
+    for recorded in store.read(stream=f"job/{job}"):
+        match recorded.event:
+            case JobCreated() as created:
+                spec, tasks = created.spec, []
+            case TaskAdded() as added:
+                tasks.append(added.spec)
+            case _:
+                pass
+    return spec, tasks
+
+
+def _how_it_differs(ledger: Path, job_file: JobFile) -> str | None:
+    """The differences between a refused job file and what the ledger has."""
+    with opened(ledger) as store:
+        spec, tasks = _submitted(store, job_file.job.id)
+        if job_file.pool is not None:
+            stream = f"pool/{job_file.pool.id}"
+            pools = [recorded.event.spec for recorded in store.read(stream=stream) if isinstance(recorded.event, PoolCreated)]
+            if pools and (told := pool_differs(pools[-1], job_file)) is not None:
+                return told
+    return job_differs(spec, tasks, job_file, "was submitted") if spec is not None else None

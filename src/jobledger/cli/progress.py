@@ -15,7 +15,7 @@ from rich.text import Text
 from ..core import events as e
 from ..core.events import Event
 from ..core.ids import JobId
-from ..core.world import Job, Preparation, Release, World
+from ..core.world import Preparation, Release, World
 from ..engine import Engine
 
 _REFRESH_S: Final = 0.125
@@ -31,6 +31,9 @@ class Quiet:
     def say(self, text: str) -> None:
         """Not even this."""
 
+    def catch_up(self, engine: Engine) -> None:
+        """Nor this."""
+
 
 class Progress:
     """Shows what happens to one job, or to all of a ledger for None."""
@@ -39,8 +42,16 @@ class Progress:
         self.job = job
         self.console = Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal and job is not None
+        self.seen = 0
         self._counts = ""
         self._counted_at = 0.0
+
+    def catch_up(self, engine: Engine) -> None:
+        """A line for each event worth one since the last time; a live view shows the world instead."""
+        if not self.live:
+            for recorded in engine.store.read(after=self.seen, until=engine.position):
+                self.event(recorded.event)
+                self.seen = recorded.position
 
     def say(self, text: str) -> None:
         """A word to the user."""
@@ -58,10 +69,10 @@ class Progress:
             return
         self._counted_at = now
         jobs = [job for job in world.jobs.values() if self.job in {None, job.id} and job.state != "completed" and job.tasks]
-        text = "; ".join(f"{job.id} " + ", ".join(f"{count} {state}" for state, count in job.counts.items()) for job in jobs[:8])
+        text = "; ".join(f"job {job.id}: " + ", ".join(f"{count} {state}" for state, count in job.counts.items()) for job in jobs[:8])
         if text and text != self._counts:
             self._counts = text
-            self.console.print(f"tasks: {text}", soft_wrap=True, markup=False)
+            self.console.print(text, soft_wrap=True, markup=False)
 
 
 @asynccontextmanager
@@ -70,7 +81,8 @@ async def watch(engine: Engine, progress: Progress | Quiet, *, after: int) -> As
     if isinstance(progress, Quiet):
         yield
         return
-    showing = asyncio.create_task(_show_view(engine, progress) if progress.live else _show_lines(engine, progress, after))
+    progress.seen = after
+    showing = asyncio.create_task(_show_view(engine, progress) if progress.live else _show_lines(engine, progress))
     try:
         yield
     finally:
@@ -78,22 +90,14 @@ async def watch(engine: Engine, progress: Progress | Quiet, *, after: int) -> As
         await asyncio.wait([showing])
 
 
-async def _show_lines(engine: Engine, progress: Progress, after: int) -> None:
-    seen = after
+async def _show_lines(engine: Engine, progress: Progress) -> None:
     try:
         while True:
-            seen = _catch_up(engine, progress, seen)
+            progress.catch_up(engine)
             progress.counts(engine.world)
             await asyncio.sleep(_REFRESH_S)
     finally:
-        _catch_up(engine, progress, seen)
-
-
-def _catch_up(engine: Engine, progress: Progress, after: int) -> int:
-    for recorded in engine.store.read(after=after, until=engine.position):
-        progress.event(recorded.event)
-        after = recorded.position
-    return after
+        progress.catch_up(engine)
 
 
 async def _show_view(engine: Engine, progress: Progress) -> None:
@@ -171,6 +175,3 @@ def telling(event: Event) -> str | None:
             return f"node {event.node}: start task failed"
         case _:
             return None
-
-
-__all__ = ["Job", "Progress", "Quiet", "run_text", "telling", "watch"]

@@ -27,7 +27,7 @@ from ..diagrams import mermaid, table
 from ..engine import wall_clock
 from ..eventstore import SqliteStore, event_as_json, rfc3339
 from ..jsonnames import nearest
-from ..owner import certainly_dead
+from ..owner import certainly_dead, describe
 from ..replay import replay
 from ..subscribe import follow as follow_events
 from ..views import find_job, find_task, job_view, node_view, pool_view, status_document, task_counts, task_view
@@ -71,6 +71,7 @@ def status(job: str | None, ledger: Path, root: Path, as_json: bool) -> None:
                 print_json(status_document(world, found.id, position))
             else:
                 _print(render.job_status(world, found, explain_state(world, found.id, None), root, _now()))
+                _warn_of_standstill(engine, ledger, found)
         elif as_json:
             jobs = [job_view(found) | {"taskCounts": task_counts(found)} for found in world.jobs.values()]
             print_json({"jobs": jobs, "pools": [pool_view(pool) for pool in world.pools.values()], "engine": engine, "position": position})
@@ -145,6 +146,7 @@ def explain(job: str, task: str | None, ledger: Path, as_json: bool) -> None:
     """
     with opened(ledger) as store:
         world, position = _replayed(store)
+        engine = _engine(store)
         found = _find_job(store, world, job)
     about = None if task is None else find_task(found, task)
     reasons = explain_state(world, found.id, None if about is None else about.spec.id)
@@ -158,6 +160,7 @@ def explain(job: str, task: str | None, ledger: Path, as_json: bool) -> None:
     click.echo(f"job {found.id} is {found.state}" if about is None else f"task {about.spec.id} of job {found.id} is {about.state}")
     for reason in reasons:
         click.echo(f"  {render.printable(reason.text)} ({reason.code})")
+    _warn_of_standstill(engine, ledger, found)
 
 
 # --- events ---------------------------------------------------------------------------------------------------
@@ -335,17 +338,29 @@ def _engine(store: SqliteStore) -> dict[str, Any]:
     if lease is None:
         return {"state": "none"}
     gone = lease.expires_at < _now() or certainly_dead(lease)
-    return {"state": "gone" if gone else "driving", "owner": lease.owner, "epoch": lease.epoch, "leaseExpiresAt": rfc3339(lease.expires_at)}
+    return {
+        "state": "gone" if gone else "driving",
+        "owner": lease.owner,
+        "process": describe(lease),
+        "epoch": lease.epoch,
+        "leaseExpiresAt": rfc3339(lease.expires_at),
+    }
 
 
 def _engine_text(engine: dict[str, Any], ledger: Path) -> str:
     match engine["state"]:
         case "driving":
-            return f"{ledger} is driven by an engine ({engine['owner']})"
+            return f"{ledger} is driven by an engine ({engine['process']})"
         case "gone":
-            return f"{ledger}: its last engine ({engine['owner']}) ended without a word; `jobledger engine` or `jobledger run` takes up from there"
+            return f"{ledger}: its last engine ({engine['process']}) ended without a word; `jobledger engine` or `jobledger run` takes up from there"
         case _:
             return f"{ledger}: no engine drives it"
+
+
+def _warn_of_standstill(engine: dict[str, Any], ledger: Path, job: Job) -> None:
+    """A job that is not over goes no further without an engine, whatever its state says."""
+    if job.state != "completed" and engine["state"] != "driving":
+        click.echo(f"\n{_engine_text(engine, ledger)}: what is told here is what the ledger knew last")
 
 
 def _told(_field: "attrs.Attribute[Any]", value: object) -> bool:

@@ -17,10 +17,11 @@ from ..core.specs import Mistake
 from ..core.world import Job, World
 from ..engine import Engine
 from ..eventstore import Durability
-from ..jobfile import JobFile, JobFileError, difference, load, task_differences
+from ..jobfile import JobFile, JobFileError, load
 from ..views import status_document
-from .common import ENDED_OTHERWISE, INTERRUPTED, actor, json_option, ledger_option, print_json, root_option
+from .common import ENDED_OTHERWISE, INTERRUPTED, actor, counted, json_option, ledger_option, print_json, root_option
 from .progress import Progress, Quiet, watch
+from .sameness import job_differs, pool_differs
 from .summary import print_summary
 
 _IDLE_LOOKS: Final = 10
@@ -96,10 +97,12 @@ async def _run(
     async with await Engine.open(ledger, root=root, durability=durability) as engine, _interrupts() as interrupts:
         _refuse_other_specification(engine.world, job_file)
         before = engine.position
+        progress: Progress | Quiet = Quiet() if quiet or as_json else Progress(job_id)
+        if (known := engine.world.jobs.get(job_id)) is not None and known.state == "completed":
+            progress.say(f"job {job_id} has ended already, so nothing is run")
         if job_file.pool is not None:
             await engine.create_pool(job_file.pool, actor=actor())
         await engine.submit(job_file.job, job_file.tasks, actor=actor())
-        progress: Progress | Quiet = Quiet() if quiet or as_json else Progress(job_id)
         async with watch(engine, progress, after=before):
             detached = await _to_the_end(engine, job_id, interrupts, progress, leave_active=leave_active)
         job = engine.world.jobs.get(job_id)
@@ -110,7 +113,7 @@ async def _run(
         else:
             click.echo(f"jobledger: job {job_id} was deleted before its end", err=True)
         if detached:
-            click.echo(f"jobledger: detached; what runs goes on.  Resume with: {resume}", err=True)
+            click.echo(f"jobledger: detached{_goes_on(engine)}.  Resume with: {resume}", err=True)
         return _status(job, interrupted=interrupts.count > 0)
 
 
@@ -126,6 +129,7 @@ async def _to_the_end(engine: Engine, job_id: JobId, interrupts: "_Interrupts", 
         if not job.ending and (reason := _reason_to_end(engine.world, job, interrupted=interrupts.count > 0)) is not None:
             if leave_active and not interrupts.count:
                 return True
+            progress.catch_up(engine)
             progress.say(reason[1])
             with suppress(RequestRefused):  # Somebody else has ended or deleted it in this very moment: look again.
                 await engine.terminate(job_id, reason[0], actor=actor())
@@ -179,20 +183,17 @@ def _refuse_other_specification(world: World, job_file: JobFile) -> None:
     pool = world.pools.get(pool_id)
     if pool is None and job_file.pool is None:
         raise JobFileError("the job file", [Mistake(path="job.poolInfo.poolId", text=f"the ledger has no pool '{pool_id}'; add a `pool:` section")])
-    if pool is not None and job_file.pool is not None and (lines := difference(pool.spec, job_file.pool)):
-        raise RequestRefused("PoolExists", _differs(f"pool {pool_id} exists with another specification", lines))
+    if pool is not None and (told := pool_differs(pool.spec, job_file)) is not None:
+        raise RequestRefused("PoolExists", told)
     job = world.jobs.get(job_file.job.id)
     if job is not None:
         known = [task.spec for task in job.tasks.values()]
-        named = {task.id for task in job_file.tasks}
-        lines = difference(job.spec, job_file.job) + task_differences([task for task in known if task.id in named], job_file.tasks)
-        if lines:
-            raise RequestRefused("JobExists", _differs(f"job {job.id} is {job.state} and was submitted with another specification", lines))
+        if (told := job_differs(job.spec, known, job_file, f"is {job.state} and was submitted")) is not None:
+            raise RequestRefused("JobExists", told)
 
 
-def _differs(what: str, lines: list[str]) -> str:
-    shown = "".join(f"\n  {line}" for line in lines[:20]) + (f"\n  and {len(lines) - 20} more" if len(lines) > 20 else "")
-    return f"{what}; use another id, or delete the old one (ledger -> file):{shown}"
+def _goes_on(engine: Engine) -> str:
+    return f"; what runs goes on ({counted(len(engine.world.executions), 'program')})" if engine.world.executions else ""
 
 
 def _status(job: Job | None, *, interrupted: bool) -> int:
@@ -225,7 +226,7 @@ async def _drive(ledger: Path, root: Path, durability: Durability, *, until_idle
                 except TimeoutError:
                     pass
                 idle = idle + 1 if until_idle and engine.idle else 0
-        progress.say("letting go; what runs goes on")
+        progress.say(f"letting go{_goes_on(engine)}")
     return INTERRUPTED if interrupts.count else 0
 
 

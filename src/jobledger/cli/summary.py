@@ -10,6 +10,7 @@ import click
 from ..core.explain import explain as explain_state
 from ..core.world import Job, World
 from ..engine import DEFAULT_LEDGER, DEFAULT_ROOT
+from .common import counted
 from .progress import run_text
 
 _FAILURES_SHOWN_MAX: Final = 20
@@ -20,7 +21,9 @@ def print_summary(world: World, job: Job, *, root: Path, ledger: Path, explain: 
     counts = f"{job.succeeded} succeeded, {job.counts['completed'] - job.succeeded} failed"
     unfinished = len(job.tasks) - job.counts["completed"]
     reason = f" ({job.terminate_reason})" if job.terminate_reason is not None else ""
-    click.echo(f"\nJob {job.id} is {job.state}{reason}: {len(job.tasks)} tasks, {counts}" + (f", {unfinished} not ended" if unfinished else ""))
+    click.echo(
+        f"\nJob {job.id} is {job.state}{reason}: {counted(len(job.tasks), 'task')}, {counts}" + (f", {unfinished} not ended" if unfinished else "")
+    )
     ran = Counter(task.node for task in job.tasks.values() if task.node is not None)
     for node in sorted({*job.preparations, *job.releases, *ran}):
         click.echo(f"\n{node}:")

@@ -18,6 +18,7 @@ from jobledger.core.ids import ExecutionId, JobId, NodeId, TaskId
 from jobledger.core.specs import JobSpec, ReleaseScope
 
 Kind = Literal["starttask", "preparation", "task", "release"]
+Fault = Literal["unusable", "lost", "preempted", "wiped"]
 Visit = tuple[JobId, int, NodeId]
 """A job on a node; the number tells jobs apart that had the same id one after the other."""
 
@@ -115,10 +116,13 @@ class ModelExecutor:
         self._lose_programs(node, "the machine lost its power")
         self.reports.append(r.NodeReady(node=node, boot_id=_boot_id(machine)))
 
-    def fault(self, node: NodeId, fault: Literal["unusable", "lost", "preempted"]) -> r.NodeFaulted:
+    def fault(self, node: NodeId, fault: Fault) -> r.NodeFaulted:
         """The node fails; what runs on one that is lost goes on there, unseen."""
         machine = self.machines.setdefault(node, Machine())
-        if fault != "unusable":
+        if fault == "wiped":
+            machine.done.clear()
+            machine.this_boot.clear()
+        elif fault != "unusable":
             machine.reachable = False
             for command in self.queues.pop(node, []):
                 if isinstance(command, c.RunCommand) and command.launch.execution not in self.programs:

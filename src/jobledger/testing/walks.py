@@ -9,7 +9,7 @@
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -20,6 +20,7 @@ from jobledger.core import specs as s
 from jobledger.core.decide import ClockAdvanced
 from jobledger.core.ids import SECOND, Duration, ExecutionId, JobId, Micros, NodeId, PoolId, TaskId
 
+from .model import Fault
 from .stage import RowTaken, Stage
 
 T = TypeVar("T")
@@ -40,8 +41,7 @@ CALM = st.integers(0, 4)
 PICK = st.integers(min_value=0, max_value=11)
 """Which of the things that are there: taken modulo their number."""
 
-Fault = Literal["unusable", "lost", "preempted"]
-FAULTS: st.SearchStrategy[Fault] = st.sampled_from(["unusable", "lost", "preempted"])
+FAULTS: st.SearchStrategy[Fault] = st.sampled_from(["unusable", "lost", "preempted", "wiped"])
 DISABLE: st.SearchStrategy[s.DisableTasks] = st.sampled_from(["requeue", "terminate", "wait"])
 JobWish = type[q.TerminateJob] | type[q.DeleteJob] | type[q.EnableJob] | None
 """None is to disable it."""

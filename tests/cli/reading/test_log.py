@@ -74,7 +74,7 @@ tasks:
     constraints: {maxTaskRetryCount: 1}
     commandLine: >-
       /bin/sh -c 'if [ -e "$AZ_BATCH_NODE_SHARED_DIR/mark" ]; then echo two; exit 0; fi;
-      touch "$AZ_BATCH_NODE_SHARED_DIR/mark"; echo one; until [ -e "$AZ_BATCH_NODE_SHARED_DIR/go" ]; do sleep 0.05; done; exit 1'
+      touch "$AZ_BATCH_NODE_SHARED_DIR/mark"; echo one; n=0; until [ -e "$AZ_BATCH_NODE_SHARED_DIR/go" ] || [ $n -gt 600 ]; do sleep 0.05; n=$((n+1)); done; exit 1'
 """
 
 

@@ -61,8 +61,8 @@ def test_status_tells_whether_an_engine_drives_the_ledger(invoke, record, scenar
         lease = store.acquire_lease(owner, now=Micros(now), ttl=Duration(ttl))
         text, plain = invoke("status").stdout, json.loads(invoke("status", "--json").stdout)["engine"]
         store.release_lease(lease)
-        assert set(plain) == {"state", "owner", "epoch", "leaseExpiresAt"}
-        assert f"is driven by an engine ({owner})" in text if plain["state"] == "driving" else "ended without a word" in text
+        assert set(plain) == {"state", "owner", "process", "epoch", "leaseExpiresAt"}
+        assert f"is driven by an engine ({plain['process']})" in text if plain["state"] == "driving" else "ended without a word" in text
         return plain["state"]
 
     try:
