@@ -1,14 +1,16 @@
 """The generated reference pages leave nothing out."""
 
+import inspect
 import re
 
 import attrs
 import click
 
+import jobledger
 from jobledger.cli import main
 from jobledger.core.events import STORED
 from jobledger.core.machines import MACHINES
-from jobledger.referencepages import cli_markdown, events_markdown
+from jobledger.referencepages import api_markdown, cli_markdown, events_markdown
 
 
 def sections(page):
@@ -52,3 +54,14 @@ def test_every_command_is_there_with_its_help_and_all_its_options():
 def test_every_command_has_an_example():
     for name, section in sections(cli_markdown()).items():
         assert re.search(rf"```text\n(.*\n)*?.*jobledger {name}", section), name
+
+
+def test_the_public_api_is_a_list_and_each_of_it_is_told():
+    found = sections(api_markdown())
+    assert list(found) == jobledger.__all__ == sorted(jobledger.__all__)
+    for name, section in found.items():
+        thing = getattr(jobledger, name)
+        if inspect.isclass(thing):
+            assert inspect.getdoc(thing) not in {None, inspect.getdoc(object)}, f"{name} has no docstring"
+            assert (inspect.getdoc(thing) or "").splitlines()[0] in section
+        assert "0x" not in section, "the address of an object: the page would never be current"

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from .diagrams import state_machines_markdown
 from .jobschema import job_file_reference_markdown, json_schema
-from .referencepages import cli_markdown, events_markdown
+from .referencepages import api_markdown, cli_markdown, events_markdown
 
 
 def pages() -> dict[str, str]:
     """Every generated page: its path from the repository's top, and its text."""
     return {
+        "docs/reference/api.md": api_markdown(),
         "docs/reference/cli.md": cli_markdown(),
         "docs/reference/events.md": events_markdown(),
         "docs/reference/job-file.md": job_file_reference_markdown(),

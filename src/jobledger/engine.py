@@ -33,7 +33,7 @@ from .core.events import EngineStarted, EngineStopped
 from .core.execution import run_command
 from .core.ids import SECOND, Duration, JobId, Micros, NodeId, PoolId, TaskId
 from .core.ports import EventStore, Executor, Head, InboxRequest, Lease, RecordedEvent
-from .core.reports import Report
+from .core.reports import ExecutionStarted, Report
 from .core.specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
 from .core.world import World
 from .eventstore import Durability, decode_request, open_store
@@ -57,6 +57,9 @@ WAITING_REQUESTS_MAX: Final = 10_000
 
 INBOX_POLL_S: Final = 0.05
 """How often the ledger's inbox is looked at for other processes' requests."""
+
+START_LINGER_S: Final = 0.005
+"""How long the report of a start may wait for company: short programs end within it, and then one commit serves for both."""
 
 Clock = Callable[[], int]
 
@@ -305,10 +308,10 @@ class Engine:
                 self._read_inbox()
                 await self._open_new_executors()
                 self._turn()
-                if not self._arrivals:
-                    await self._sleep()
-                else:
+                if self._wake.is_set():
                     await asyncio.sleep(0)  # Let connections deliver what has come meanwhile: it shares the next commit.
+                else:
+                    await self._sleep()
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, it stops the engine, and whoever waits is told
@@ -318,6 +321,8 @@ class Engine:
         """Decide what has arrived, make it durable, then act on it."""
         now = self._time()
         taken = [self._arrivals.popleft() for _ in range(min(len(self._arrivals), TURN_ARRIVALS_MAX))]
+        if self._arrivals:
+            self._wake.set()
         self._decide(taken, now)
         if now >= self._lease.expires_at - LEASE_TTL * 2 // 3:
             self._lease = self._recorder.lease = self._store.renew_lease(self._lease, now=Micros(self._clock()), ttl=LEASE_TTL)
@@ -435,7 +440,12 @@ class Engine:
             raise RequestRefused("InvalidPropertyValue", f"pool.executor: there is no executor '{name}'; there are: {known}")
 
     def _report(self, report: Report) -> None:
-        if not self._closing:
+        if self._closing:
+            return
+        if isinstance(report, ExecutionStarted):  # Nothing waits for a start: it may share the commit of what comes next.
+            self._arrivals.append(of_report(report, self._world))
+            asyncio.get_running_loop().call_later(START_LINGER_S, self._wake.set)
+        else:
             self._arrive(of_report(report, self._world))
 
     # --- small things -------------------------------------------------------------------------------------------

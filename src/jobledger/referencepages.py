@@ -1,5 +1,6 @@
 """The reference pages that are made from code: every event, and every command of the command line."""
 
+import ast
 import inspect
 import textwrap
 import types
@@ -9,6 +10,8 @@ from typing import Any, Final
 
 import attrs
 import click
+
+import jobledger
 
 from .cli import main
 from .core.events import STORED, Event
@@ -132,3 +135,72 @@ def _moves(event: type[Event]) -> Iterator[str]:
             sentences.append(f"Leaves the {machine.name} as it is: {' or '.join(stays)}.")
     if sentences:
         yield from ("", *sentences)
+
+
+def api_markdown() -> str:
+    """The page of the public API: everything that `jobledger` exports, and nothing else."""
+    parts = [
+        "# Python API",
+        "",
+        "Made from `jobledger.__all__` by `python -m jobledger.docsgen`.",
+        "Everything else is internal but for `jobledger.core` (the records, ports and rules, for authors of executors, stores and tools) and `jobledger.testing`.",
+        "",
+    ]
+    for name in jobledger.__all__:
+        thing = getattr(jobledger, name)
+        prose = [*(inspect.getdoc(thing) or "").splitlines(), ""] if inspect.isclass(thing) or inspect.isfunction(thing) else []
+        parts += [f"## {name}", "", *_declaration(name, thing), *prose, *_methods(thing)]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _declaration(name: str, thing: Any) -> list[str]:
+    """How it is called or built, as the code has it."""
+    if not inspect.isclass(thing):
+        return (
+            ["```python", f"{name}{_signature(thing)}", "```", ""]
+            if inspect.isfunction(thing)
+            else [f"A name for `{thing.__supertype__.__name__}`.", ""]
+        )
+    if issubclass(thing, BaseException):
+        return [f"Error, a kind of `{thing.__mro__[1].__name__}`.", ""]
+    if attrs.has(thing):
+        body = [part for part in _source(thing).body if isinstance(part, ast.AnnAssign)]
+        return ["```python", f"{name}(", *(f"    {ast.unparse(part)}," for part in body), ")", "```", ""]
+    made_by_a_class_method = (inspect.getdoc(thing.__init__) or "").startswith("Use ")
+    if made_by_a_class_method or getattr(thing, "_is_protocol", False) or "__init__" not in vars(thing):
+        return []
+    return ["```python", f"{name}{_signature(thing.__init__)}", "```", ""]
+
+
+def _methods(thing: Any) -> list[str]:
+    """The public methods and properties of a class that is more than a record."""
+    if not inspect.isclass(thing) or attrs.has(thing) or issubclass(thing, BaseException):
+        return []
+    lines = []
+    for name, member in vars(thing).items():
+        function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
+        if name.startswith("_"):
+            continue
+        if isinstance(function, property):
+            lines.append(f"* `{name}`" + _first_line(function))
+        elif inspect.isfunction(function):
+            lines.append(f"* `{name}{_signature(function)}`" + _first_line(function))
+    return [*lines, ""] if lines else []
+
+
+def _signature(function: Any) -> str:
+    """Parameters and result in the code's own words, which do not change with the version of Python."""
+    node = _source(function)
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)  # noqa: S101 - the source of a function is one
+    node.args.args = [argument for argument in node.args.args if argument.arg not in {"self", "cls"}]
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns is not None and not isinstance(node.returns, ast.Constant) else ""
+    return f"({ast.unparse(node.args)}){returns}"
+
+
+def _source(thing: Any) -> Any:
+    return ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
+
+
+def _first_line(thing: Any) -> str:
+    text = (inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " ")
+    return f": {text}" if text else ""
