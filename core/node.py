@@ -65,7 +65,7 @@ NODE: Final = Machine(
         ("idle", NodeRunning, "running"),
         ("idle", NodeOffline, "offline"),
         (f"{_UP} unusable unknown", NodeRebooting, "rebooting", "on request, or because it came back with another boot"),
-        (f"{_UP} unusable unknown", NodeReimaging, "reimaging", "on request, or because its files are found to be gone"),
+        (f"{_UP} rebooting unusable unknown", NodeReimaging, "reimaging", "on request, or because its files are found to be gone"),
         (f"creating starting rebooting reimaging {_UP}", NodeUnusable, "unusable"),
         (_HERE, NodeUnknown, "unknown"),
         (f"{_HERE} unknown", NodePreempted, "preempted"),

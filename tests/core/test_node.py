@@ -294,7 +294,14 @@ def test_a_node_that_lost_its_files_is_as_good_as_reimaged(given, state):
     assert (node(s).incarnation, node(s).wipe) == (2, False)
 
 
-@pytest.mark.parametrize("state", ["creating", "starting", "rebooting", "reimaging", "preempted", "deallocating", "deallocated", "leavingpool"])
+def test_a_node_that_lost_its_files_while_it_reboots_is_emptied_as_well(given):
+    s = in_state(given, "rebooting")
+    incarnation = node(s).incarnation
+    assert story(s.when(NodeFaulted(node="p-1", fault="wiped", reason="its folder is gone")))[0] == "node.reimaging p-1"
+    assert (node(s).incarnation, node(s).wipe) == (incarnation + 1, True)
+
+
+@pytest.mark.parametrize("state", ["creating", "starting", "reimaging", "preempted", "deallocating", "deallocated", "leavingpool"])
 def test_the_files_of_a_node_that_is_made_anew_or_going_are_nobodys_loss(given, state):
     in_state(given, state).ignores(NodeFaulted(node="p-1", fault="wiped", reason="its folder is gone"))
 
