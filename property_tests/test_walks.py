@@ -7,7 +7,6 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from jobledger.core.machines import MACHINES
 from jobledger.core.requests import (
-    CreatePool,
     DeallocateNode,
     DeleteJob,
     DeletePool,
@@ -23,56 +22,13 @@ from jobledger.core.requests import (
     ResizePool,
     StartNode,
     StopResize,
-    SubmitJob,
     TerminateJob,
     TerminateTask,
 )
-from jobledger.core.specs import JobSpec, PoolInfo, PoolSpec, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec
-from jobledger.testing.stage import RowTaken, Stage
+from jobledger.core.specs import JobSpec, PoolInfo, PreparationSpec, ReleaseSpec, StartTaskSpec
+from jobledger.testing.stage import RowTaken
+from jobledger.testing.trail import Trail
 from jobledger.testing.walks import CoreWalk
-
-
-class Trail:
-    """A scripted walk, under the same judges, to places that are rarely reached otherwise."""
-
-    def __init__(self, rows, *, nodes=1, start_task=None, job=None, boot=True, tasks=("t",)):
-        self.stage = Stage(rows)
-        self.do(CreatePool(spec=PoolSpec(id="p", nodes=nodes, start_task=start_task)))
-        if boot:
-            self.deliver()
-        if job is not None:
-            self.do(SubmitJob(spec=job, tasks=tuple(TaskSpec(id=task, command_line="work") for task in tasks)))
-
-    def do(self, *stimuli):
-        for stimulus in stimuli:
-            assert self.stage.take(stimulus), f"{stimulus} led to nothing"
-        return self
-
-    def deliver(self):
-        """All commands and reports under way arrive; what runs goes on running."""
-        executor = self.stage.executor
-        while any(executor.queues.values()) or executor.reports:
-            for node in [node for node, queue in executor.queues.items() if queue]:
-                self.stage.deliver(node)
-            while executor.reports:
-                self.stage.report(0)
-        return self
-
-    def exit(self, *exit_codes):
-        """What runs ends, in turns with each of the codes, and what starts after it runs."""
-        for exit_code in exit_codes:
-            self.deliver()
-            for execution in self.stage.executor.running():
-                self.stage.end(execution, exit_code)
-            self.deliver()
-        return self
-
-    def fail(self, fault):
-        """The node p-1 fails."""
-        return self.do(self.stage.executor.fault("p-1", fault))
-
-    def end(self):
-        self.stage.rest()
 
 
 def job(*, prep=True, **more):
@@ -93,7 +49,7 @@ NODE_STATES = {
     "waitingforstarttask": lambda rows: Trail(rows, start_task=START),
     "starttaskfailed": lambda rows: Trail(rows, start_task=START).exit(1),
     "idle": lambda rows: Trail(rows),
-    "running": lambda rows: Trail(rows, job=job(prep=False)).deliver(),
+    "running": lambda rows: Trail(rows, job=job(prep=False)).arrive(),
     "offline": lambda rows: Trail(rows).do(DisableScheduling(node="p-1")),
     "rebooting": lambda rows: Trail(rows).do(RebootNode(node="p-1")),
     "reimaging": lambda rows: Trail(rows).do(ReimageNode(node="p-1")),
@@ -101,8 +57,8 @@ NODE_STATES = {
     "unknown": lambda rows: Trail(rows).fail("lost"),
     "preempted": lambda rows: Trail(rows).fail("preempted"),
     "deallocating": lambda rows: Trail(rows).do(DeallocateNode(node="p-1")),
-    "deallocated": lambda rows: Trail(rows).do(DeallocateNode(node="p-1")).deliver(),
-    "starting": lambda rows: Trail(rows).do(DeallocateNode(node="p-1")).deliver().do(StartNode(node="p-1")),
+    "deallocated": lambda rows: Trail(rows).do(DeallocateNode(node="p-1")).arrive(),
+    "starting": lambda rows: Trail(rows).do(DeallocateNode(node="p-1")).arrive().do(StartNode(node="p-1")),
     "leavingpool": lambda rows: Trail(rows).do(RemoveNode(node="p-1")),
 }
 
@@ -111,36 +67,36 @@ def of_nodes(rows, state):
     """All that may be wished of a node or happen to it, in one state."""
     for wish in (RebootNode, ReimageNode, DeallocateNode, StartNode, RemoveNode, DisableScheduling, EnableScheduling):
         trail = NODE_STATES[state](rows)
-        assert trail.stage.world.nodes["p-1"].state == state
-        trail.stage.take(wish(node="p-1"))
-        trail.end()
+        assert trail.world.nodes["p-1"].state == state
+        trail.take(wish(node="p-1"))
+        trail.rest()
     for wish in (DeletePool(pool="p"), ResizePool(pool="p", target=0), StopResize(pool="p")):
         trail = NODE_STATES[state](rows)
-        trail.stage.take(wish)
-        trail.end()
-    for fault in ("unusable", "lost", "preempted"):
+        trail.take(wish)
+        trail.rest()
+    for fault in ("unusable", "lost", "preempted", "wiped"):
         trail = NODE_STATES[state](rows)
-        trail.stage.take(trail.stage.executor.fault("p-1", fault))
-        trail.end()
+        trail.take(trail.executor.fault("p-1", fault))
+        trail.rest()
     trail = NODE_STATES[state](rows)
-    if "p-1" in trail.stage.executor.machines:
-        trail.stage.executor.cut_power("p-1")
-    trail.end()
+    if "p-1" in trail.executor.machines:
+        trail.executor.cut_power("p-1")
+    trail.rest()
 
 
 # How the job j comes into each state, with a task that runs on p-1.
 JOB_STATES = {
-    "active": lambda rows: Trail(rows, job=job(prep=False)).deliver(),
+    "active": lambda rows: Trail(rows, job=job(prep=False)).arrive(),
     "blocked": lambda rows: Trail(rows, job=job()).exit(1),
-    "preparing": lambda rows: Trail(rows, job=job()).deliver(),
-    "disabling": lambda rows: Trail(rows, job=job(prep=False)).deliver().do(DISABLE),
-    "disabled": lambda rows: Trail(rows, job=job(prep=False)).deliver().do(DISABLE).deliver(),
-    "enabling": lambda rows: Trail(rows, job=job(prep=False)).deliver().do(DISABLE, EnableJob(job="j")),
-    "terminating": lambda rows: Trail(rows, job=job(prep=False)).deliver().do(TerminateJob(job="j")),
-    "releasing": lambda rows: Trail(rows, job=job()).exit(0, 0).do(TerminateJob(job="j")).deliver(),
-    "completed": lambda rows: Trail(rows, job=job(prep=False)).deliver().do(TerminateJob(job="j")).deliver(),
+    "preparing": lambda rows: Trail(rows, job=job()).arrive(),
+    "disabling": lambda rows: Trail(rows, job=job(prep=False)).arrive().do(DISABLE),
+    "disabled": lambda rows: Trail(rows, job=job(prep=False)).arrive().do(DISABLE).arrive(),
+    "enabling": lambda rows: Trail(rows, job=job(prep=False)).arrive().do(DISABLE, EnableJob(job="j")),
+    "terminating": lambda rows: Trail(rows, job=job(prep=False)).arrive().do(TerminateJob(job="j")),
+    "releasing": lambda rows: Trail(rows, job=job()).exit(0, 0).do(TerminateJob(job="j")).arrive(),
+    "completed": lambda rows: Trail(rows, job=job(prep=False)).arrive().do(TerminateJob(job="j")).arrive(),
     "failed": lambda rows: Trail(rows, job=job(prep=False)).exit(1),
-    "deleting": lambda rows: Trail(rows, job=job(prep=False)).deliver().do(DeleteJob(job="j")),
+    "deleting": lambda rows: Trail(rows, job=job(prep=False)).arrive().do(DeleteJob(job="j")),
 }
 DISABLE = DisableJob(job="j", disable_tasks="requeue")
 OF_TASK = {"job": "j", "task": "t"}
@@ -162,8 +118,8 @@ def of_jobs(rows, state):
     """All that may be wished of a job, of its task or of the node that it is on, in one state."""
     for wish in WISHES:
         trail = JOB_STATES[state](rows)
-        trail.stage.take(wish)
-        trail.end()
+        trail.take(wish)
+        trail.rest()
 
 
 @pytest.mark.parametrize("state", NODE_STATES)

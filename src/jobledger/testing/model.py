@@ -45,6 +45,8 @@ class Machine:
     incarnation: int = 0
     up: bool = False
     reachable: bool = True
+    spoiled: bool = False
+    """It lost its files in this boot: commands under way may still start what has nothing to build on."""
     done: set[tuple[str, JobId, int]] = Factory(set)
     this_boot: set[tuple[str, JobId, int]] = Factory(set)
 
@@ -122,6 +124,7 @@ class ModelExecutor:
         if fault == "wiped":
             machine.done.clear()
             machine.this_boot.clear()
+            machine.spoiled = True
         elif fault != "unusable":
             machine.reachable = False
             for command in self.queues.pop(node, []):
@@ -235,6 +238,7 @@ class ModelExecutor:
             self.boots += 1
             machine.boot, machine.incarnation, machine.up, machine.reachable = self.boots, command.incarnation, True, True
             machine.this_boot.clear()
+            machine.spoiled = False
         self.reports.append(r.NodeReady(node=command.node, boot_id=_boot_id(machine), incarnation=command.incarnation))
 
     def _retire(self, command: c.RetireNode) -> None:
@@ -279,7 +283,7 @@ class ModelExecutor:
         if spec is None or not spec.wait_for_success:
             return True
         machine = self.machines[node]
-        return ("prepared", job, life) in (machine.this_boot if spec.rerun_on_node_reboot_after_success else machine.done)
+        return machine.spoiled or ("prepared", job, life) in (machine.this_boot if spec.rerun_on_node_reboot_after_success else machine.done)
 
     def _is_in_scope(self, job: JobId, life: int, node: NodeId) -> bool:
         release = self.specs[job].job_release_task
@@ -289,7 +293,7 @@ class ModelExecutor:
             "attempted": {"task", "prepared", "preparation"},
         }
         marks = {what for what, of_job, of_life in self.machines[node].done if (of_job, of_life) == (job, life)}
-        return release is not None and bool(marks & scopes[release.release_scope])
+        return release is not None and (self.machines[node].spoiled or bool(marks & scopes[release.release_scope]))
 
     def _mark(self, program: Program) -> None:
         """The program ran, or nobody can say that it did not: the node's disk shows it."""
