@@ -10,6 +10,8 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from jobledger.core import advance as advancing
 from jobledger.core import deadlines, decide, evolve, execution, job, node, placement, preparation, release, task, world
@@ -23,6 +25,7 @@ from jobledger.core.ids import SECOND
 from jobledger.core.invariants import INVARIANTS, Auditor, Violation
 from jobledger.testing.stage import Broken, Stage
 from jobledger.testing.trail import Trail
+from jobledger.testing.walks import CoreWalk
 
 # --- how a bug is planted and watched -------------------------------------------------------------------------
 
@@ -73,6 +76,8 @@ class Planted:
     script: Callable[[], Trail | None]
     bug: Callable[[], AbstractContextManager[None]] = nullcontext
     doctor: Callable[[list[e.Event]], list[e.Event]] | None = None
+    rare: bool = False
+    """Walks need more tries to come upon it than a test should take."""
 
     def caught(self) -> set[str]:
         watch = Watch()
@@ -371,18 +376,21 @@ CATALOGUE = [
     Planted(name="a release again at deletion", caught_by="release_never_after_completion", bug=deleting_runs_releases_again, script=to_the_end),
     Planted(
         name="a release before the last task ended",
+        rare=True,
         caught_by="release_comes_last",
         bug=releases_do_not_wait_for_tasks,
         script=terminated_while_running,
     ),
     Planted(
         name="no preparation after a node was reimaged",
+        rare=True,
         caught_by="preparation_before_task",
         bug=lambda: swapped(preparation, "spoil", lambda *_, **__: iter(())),
         script=reimaged,
     ),
     Planted(
         name="no preparation after a node failed while it was to be emptied",
+        rare=True,
         caught_by="preparation_before_task",
         bug=lambda: swapped(node, "_begin_anew", lambda *_, **__: iter(())),
         script=failed_while_emptied,
@@ -395,6 +403,7 @@ CATALOGUE = [
     ),
     Planted(
         name="a node is used although preparation failed there",
+        rare=True,
         caught_by="failed_preparation_bars_the_node",
         bug=lambda: fold(e.PreparationCompleted, lambda of, event: of.jobs[event.job].ineligible.clear()),
         script=lambda: Trail(job=a_job()).exit(1),
@@ -408,6 +417,7 @@ CATALOGUE = [
     Planted(name="a preparation for each task", caught_by="one_preparation_at_a_time", bug=a_running_preparation_is_needed_again, script=two_tasks),
     Planted(
         name="tasks of a disabled job are placed",
+        rare=True,
         caught_by="starts_only_while_active",
         bug=tasks_are_placed_in_any_state,
         script=lambda: Trail(job=PLAIN, tasks=("t1", "t2")).arrive().do(q.DisableJob(job="j", disable_tasks="wait")).exit(0),
@@ -442,6 +452,7 @@ CATALOGUE = [
     ),
     Planted(
         name="retries without end",
+        rare=True,
         caught_by="tries_within_retries",
         bug=retries_without_end,
         script=lambda: Trail(job=a_job(prep=False, constraints=retried(1))).exit(1, 1),
@@ -454,6 +465,7 @@ CATALOGUE = [
     ),
     Planted(
         name="a reboot is counted as a retry by the fold",
+        rare=True,
         caught_by="retries_are_granted",
         bug=requeues_are_folded_as_retries,
         script=rebooted_and_failed,
@@ -472,6 +484,7 @@ CATALOGUE = [
     ),
     Planted(
         name="tasks on a node whose scheduling is disabled",
+        rare=True,
         caught_by="disabled_scheduling_is_respected",
         bug=scheduling_is_ignored,
         script=lambda: (
@@ -482,6 +495,7 @@ CATALOGUE = [
     ),
     Planted(
         name="tasks before the start task succeeded",
+        rare=True,
         caught_by="start_task_comes_first",
         bug=start_tasks_are_not_waited_for,
         script=lambda: Trail(start_task=s.StartTaskSpec(command_line="start"), job=PLAIN),
@@ -514,11 +528,12 @@ CATALOGUE = [
     ),
     Planted(
         name="a stop is repeated",
+        rare=True,
         caught_by="a_stop_only_grows",
         bug=stops_are_repeated,
         script=lambda: Trail(job=PLAIN).arrive().do(q.TerminateTask(job="j", task="t"), q.TerminateTask(job="j", task="t")),
     ),
-    Planted(name="a limit an hour early", caught_by="no_limit_comes_early", bug=limits_come_early, script=limited),
+    Planted(name="a limit an hour early", rare=True, caught_by="no_limit_comes_early", bug=limits_come_early, script=limited),
     Planted(
         name="a running node begins to run",
         caught_by="only_moves_of_the_tables",
@@ -533,6 +548,7 @@ CATALOGUE = [
     ),
     Planted(
         name="a change that the fold forgets",
+        rare=True,
         caught_by="the_world_follows_the_events",
         bug=lambda: fold(e.JobDisabling, instead=True),
         script=lambda: Trail(job=PLAIN).do(q.DisableJob(job="j", disable_tasks="wait")),
@@ -566,6 +582,13 @@ def test_without_its_bug_the_same_script_is_clean(planted):
         except AssertionError as refused:
             assert "led to nothing" in str(refused)  # noqa: PT017 - the bug is what made something of it
     assert not watch.first
+
+
+@pytest.mark.parametrize("planted", [one for one in CATALOGUE if one.doctor is None and not one.rare], ids=lambda planted: planted.name)
+def test_walks_come_upon_planted_bugs(planted, walking):
+    """Not only scripts that know where to look: the judges of a walk find the bug, whichever of them is the first."""
+    with planted.bug(), pytest.raises((AssertionError, ImpossibleEvent)):
+        run_state_machine_as_test(CoreWalk, settings=settings(walking, phases=[Phase.generate], database=None))
 
 
 def unjudged(stage: Stage, event: e.Event) -> None:

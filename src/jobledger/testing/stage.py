@@ -7,6 +7,7 @@
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from jobledger.core import events as e
@@ -16,7 +17,7 @@ from jobledger.core import requests as q
 from jobledger.core.advance import Decided, advance, reconsider, settle
 from jobledger.core.deadlines import next_deadline
 from jobledger.core.decide import ClockAdvanced, Stimulus
-from jobledger.core.errors import RequestRefused
+from jobledger.core.errors import JobledgerError, RequestRefused
 from jobledger.core.evolve import evolve
 from jobledger.core.ids import SECOND, ExecutionId, JobId, Micros, NodeId
 from jobledger.core.invariants import Auditor, Violation
@@ -57,6 +58,8 @@ class Stage:
         self.log: list[tuple[e.Event, Micros]] = []
         self.rows: Final[set[RowTaken]] = rows if rows is not None else set()
         self.now = Micros(0)
+        self.broken: str | None = None
+        """What was found first, if anything: nothing that comes after it means much."""
 
     # --- stimuli -------------------------------------------------------------------------------------------
 
@@ -66,10 +69,12 @@ class Stage:
         try:
             batch = advance(self.world, stimulus, self.now)
         except RequestRefused as refusal:
-            if not refusal.code or not refusal.message:
-                raise Broken(f"a refusal without reason: {stimulus}") from refusal
+            self._hold(bool(refusal.code and refusal.message), f"a refusal without reason: {stimulus}")
             self._judge_world(f"refused {stimulus}")
             return None
+        except JobledgerError as bug:
+            self.broken = str(bug)
+            raise
         for decided in batch:
             self._record(decided.event)
         self._judge_world(str(stimulus))
@@ -123,7 +128,7 @@ class Stage:
                     self.end(execution, exit_code)
             while self.executor.reports:
                 self.report(0)
-        raise Broken("the world does not come to rest")
+        self._hold(False, "the world does not come to rest")
 
     def bring_back(self) -> None:
         """Every node that failed answers again."""
@@ -165,8 +170,8 @@ class Stage:
                 lives[event.job] += 1
             elif isinstance(event, e.ReleaseCompleted) and event.exit_code is not None and event.exit_code != 143:
                 told[(event.job, lives[event.job], event.node)] += 1
-        if told != Counter(self.executor.released):
-            raise Broken(f"the ledger tells of releases {dict(told)}, and the executor ran {self.executor.released}")
+        ran = self.executor.released
+        self._hold(told == Counter(ran), f"the ledger tells of releases {dict(told)}, and the executor ran {ran}")
 
     # --- judging -------------------------------------------------------------------------------------------
 
@@ -176,19 +181,16 @@ class Stage:
         evolve(self.shadow, event, self.now)
         self.log.append((event, self.now))
         found = self.auditor.see(event, self.now, self.shadow, len(self.log))
-        if found:
-            raise Broken("\n".join(map(str, found)), tuple(found))
+        self._hold(not found, "\n".join(map(str, found)), found)
 
     def _judge_world(self, after: str) -> None:
-        if self.world != self.shadow:
-            raise Broken(f"after {after}: the world is not the one that its events make")
-        if faults := index_faults(self.world):
-            raise Broken(f"after {after}: {'; '.join(faults)}")
+        self._hold(self.world == self.shadow, f"after {after}: the world is not the one that its events make")
+        faults = index_faults(self.world)
+        self._hold(not faults, f"after {after}: {'; '.join(faults)}")
         reconsider(self.world)
         more: list[Decided] = []
         settle(self.world, self.now, more)
-        if more:
-            raise Broken(f"after {after}: the world was not settled: {more[0].event}")
+        self._hold(not more, f"after {after}: the world was not settled: {[decided.event for decided in more[:1]]}")
         self.shadow.agenda = Agenda()
         self.shadow.owed.fresh.clear()
 
@@ -203,8 +205,7 @@ class Stage:
             self.executor.send(command)
 
     def _hear_complaints(self) -> None:
-        if self.executor.complaints:
-            raise Broken("; ".join(self.executor.complaints))
+        self._hold(not self.executor.complaints, "; ".join(self.executor.complaints))
 
     def _judge_rest(self) -> None:
         """Hold that nothing waits for anything that could happen by itself."""
@@ -221,6 +222,7 @@ class Stage:
         pool = self.world.pools.get(job.spec.pool_info.pool_id)
         return pool is not None and any(takes_tasks(self.world.nodes[node]) and node not in job.ineligible for node in pool.nodes)
 
-    def _hold(self, holds: bool, text: str) -> None:
+    def _hold(self, holds: bool, text: str, violations: Sequence[Violation] = ()) -> None:
         if not holds:
-            raise Broken(text)
+            self.broken = text
+            raise Broken(text, tuple(violations))

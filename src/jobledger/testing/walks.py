@@ -131,8 +131,9 @@ class CoreWalk(RuleBasedStateMachine):
         self._calm(steps - 2)
 
     def teardown(self) -> None:
-        """Whatever happened, it comes to its end."""
-        self.stage.rest(nodes_return=self.nodes_return)
+        """Whatever happened, it comes to its end, unless something broke on the way: then that is the finding."""
+        if self.stage.broken is None:
+            self.stage.rest(nodes_return=self.nodes_return)
 
     # --- work ----------------------------------------------------------------------------------------------
 
