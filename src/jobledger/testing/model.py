@@ -67,6 +67,8 @@ class ModelExecutor:
     """How often a release ran to its own end."""
     started: list[tuple[Kind, Visit]] = Factory(list)
     """Every program of a job that was started, in order."""
+    in_doubt: list[tuple[Kind, Visit]] = Factory(list)
+    """Programs that were not started, which nobody could say of them when their machine was lost."""
     boots: int = 0
 
     # --- what happens to it --------------------------------------------------------------------------------
@@ -179,7 +181,7 @@ class ModelExecutor:
         if known is not None:
             self._answer_again(known)
         elif not self.machines.setdefault(launch.node, Machine()).up:
-            self._mark(Program(_KIND[type(command)], launch, self._visit(launch), "lost"))  # A boot will end it before anybody knows whether it ran.
+            self._doubt(Program(_KIND[type(command)], launch, self._visit(launch), "lost"))  # A boot will end it before anybody knows whether it ran.
         elif launches:
             program = self._program(command, "running")
             self._witness(program)
@@ -196,7 +198,7 @@ class ModelExecutor:
         launch = command.launch
         program = self.programs[launch.execution] = Program(_KIND[type(command)], launch, self._visit(launch), state)
         if state == "lost":
-            self._mark(program)
+            self._doubt(program)
         return program
 
     def _answer_again(self, program: Program) -> None:
@@ -299,6 +301,12 @@ class ModelExecutor:
         """The program ran, or nobody can say that it did not: the node's disk shows it."""
         if program.visit is not None:
             self.machines.setdefault(program.launch.node, Machine()).done.add((program.kind, *program.visit[:2]))
+
+    def _doubt(self, program: Program) -> None:
+        """Nobody can say that the program did not run, and it has to be taken for one that did."""
+        self._mark(program)
+        if program.visit is not None:
+            self.in_doubt.append((program.kind, program.visit))
 
     # --- helpers -------------------------------------------------------------------------------------------
 
