@@ -35,6 +35,9 @@ POLL_S: Final = 0.02
 """How often `wait` looks for what another process appended."""
 
 _HEAD = "SELECT position, hash FROM head"
+_END = (
+    "SELECT head.position, head.hash, events.position, events.hash FROM head LEFT JOIN events ON events.position = (SELECT max(position) FROM events)"
+)
 _LEASE = "SELECT owner, epoch, expires_at FROM lease"
 _SET_LEASE = "UPDATE lease SET owner = ?, epoch = ?, expires_at = ?"
 _APPEND = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -361,12 +364,15 @@ class SqliteStore:
         return name
 
     def _check_end(self) -> None:
-        """What can be told at once when a ledger is opened: that its last event is the one its head names."""
-        head = self.head()
-        rows = self._rows("SELECT position, hash FROM events ORDER BY position DESC LIMIT 1")
-        position, hash_ = rows[0] if rows else (0, genesis(self._ledger_id))
-        if (position, hash_) != (head.position, head.hash):
-            raise LedgerCorrupt(f"the last event of the ledger {self._path} is not the one its head names", min(position, head.position))
+        """What can be told at once when a ledger is opened: that its last event is the one its head names.
+
+        One statement, because between two an engine may append.
+        """
+        head_position, head_hash, position, hash_ = self._one(_END)
+        if position is None:
+            position, hash_ = 0, genesis(self._ledger_id)
+        if (position, hash_) != (head_position, head_hash):
+            raise LedgerCorrupt(f"the last event of the ledger {self._path} is not the one its head names", min(position, head_position))
 
 
 def _stored_lease(row: tuple[str | None, int, int]) -> tuple[Lease | None, int]:

@@ -327,6 +327,24 @@ def test_a_ledger_can_be_read_while_it_is_written(store: SqliteStore, lease: Lea
     reader.close()
 
 
+def test_a_ledger_can_be_opened_at_any_moment_of_its_being_written(store: SqliteStore, lease: Lease, path: Path) -> None:
+    done = threading.Event()
+
+    def write() -> None:
+        position = 0
+        while not done.is_set():
+            position = store.append([new_event(position + 1)], expected=position, lease=lease).position
+
+    with ThreadPoolExecutor(1) as writer:
+        writing = writer.submit(write)
+        try:
+            for _ in range(100):
+                SqliteStore.open(path, read_only=True).close()
+        finally:
+            done.set()
+        writing.result()
+
+
 def test_a_read_holds_up_no_writer(store: SqliteStore, lease: Lease) -> None:
     fill(store, lease, 3000)
     reading = store.read()
