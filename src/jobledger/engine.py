@@ -201,7 +201,11 @@ class Engine:
     async def until(self, condition: Callable[[World], bool], *, timeout_s: float | None = None) -> None:
         """Come back as soon as the world fulfils `condition`.  Raises `TimeoutError`, or the error that stopped the engine."""
         async with asyncio.timeout(timeout_s):
-            while not condition(self._world):
+            while True:
+                if self._failure is not None:  # Asked first: the world may be ahead of the ledger, and what it shows untrue.
+                    raise self._failure
+                if condition(self._world):
+                    return
                 self._check_open()
                 await self._turned.wait()
 

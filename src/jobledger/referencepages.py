@@ -56,14 +56,23 @@ def cli_markdown() -> str:
     """The page of all commands.  It is put together here, because the layout of `--help` differs between versions of click."""
     parts = ["# Command line", "", "Made from the commands themselves by `python -m jobledger.docsgen`; `--help` says the same.", ""]
     parts += _help(main)
-    for name in sorted(main.commands):
-        command = main.commands[name]
+    for name, command in all_commands(main):
         arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
         options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-        usage = " ".join(["jobledger", name, *(["[OPTIONS]"] if options else []), *map(_argument, arguments)])
+        words = [*(["COMMAND ..."] if isinstance(command, click.Group) else []), *(["[OPTIONS]"] if options else []), *map(_argument, arguments)]
+        usage = " ".join(["jobledger", name, *words])
         parts += [f"## {name}", "", f"`{usage}`", "", *_help(command)]
         parts += [*map(_option, options), ""] if options else []
     return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def all_commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command with its full name, families before their members."""
+    for name in sorted(group.commands):
+        command = group.commands[name]
+        yield f"{before}{name}", command
+        if isinstance(command, click.Group):
+            yield from all_commands(command, f"{before}{name} ")
 
 
 # --- commands -------------------------------------------------------------------------------------------------

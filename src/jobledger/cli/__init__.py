@@ -3,7 +3,7 @@
 import click
 
 from .. import __version__
-from . import inboxed, reading, running
+from . import inboxed, operating, reading, running
 from .common import Group
 
 _COMMANDS: tuple[click.Command, ...] = (
@@ -17,8 +17,9 @@ _COMMANDS: tuple[click.Command, ...] = (
     inboxed.enable,
     inboxed.terminate_task,
     reading.status,
-    reading.nodes,
-    reading.tasks,
+    operating.pools,
+    operating.nodes,
+    operating.tasks,
     reading.explain,
     reading.events,
     reading.log,

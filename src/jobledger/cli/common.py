@@ -47,6 +47,15 @@ class Group(click.Group):
             sys.exit(0)
 
 
+class ListingGroup(click.Group):
+    """A family of commands that lists where no other command is named: `jobledger nodes` is `jobledger nodes list`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
 def exit_status(error: JobledgerError) -> int:
     """The exit status that an error leads to."""
     match error:

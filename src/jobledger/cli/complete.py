@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from ..core.errors import JobledgerError
-from ..core.events import Event, JobCreated, JobDeleted, TaskAdded, TaskDeleted
+from ..core.events import Event, JobCreated, JobDeleted, NodeAdded, NodeRemoved, PoolCreated, PoolDeleted, TaskAdded, TaskDeleted
 from ..engine import DEFAULT_LEDGER
 from .common import opened
 
@@ -37,6 +37,28 @@ def task_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -
         elif isinstance(event, TaskDeleted):
             ids.pop(event.task, None)
     return [task for task in ids if task.startswith(incomplete)]
+
+
+def pool_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The pools of the ledger."""
+    ids: dict[str, None] = {}
+    for event in _events(ctx, None):
+        if isinstance(event, PoolCreated):
+            ids[event.pool] = None
+        elif isinstance(event, PoolDeleted):
+            ids.pop(event.pool, None)
+    return [pool for pool in ids if pool.startswith(incomplete)]
+
+
+def node_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The nodes of the ledger's pools."""
+    ids: dict[str, None] = {}
+    for event in _events(ctx, None):
+        if isinstance(event, NodeAdded):
+            ids[event.node] = None
+        elif isinstance(event, NodeRemoved):
+            ids.pop(event.node, None)
+    return [node for node in ids if node.startswith(incomplete)]
 
 
 def _events(ctx: click.Context, stream: str | None) -> Iterator[Event]:

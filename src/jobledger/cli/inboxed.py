@@ -1,39 +1,26 @@
-"""Commands that ask the engine that drives a ledger, through the ledger's inbox, and say what it decided.
+"""Commands about jobs that ask the engine that drives a ledger, and say what it decided."""
 
-The inbox records who asked and what was answered.  A request that no engine takes in time is taken back, so that nothing is
-decided behind the user's back later.
-"""
-
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
-from uuid import uuid4
+from typing import Literal
 
 import click
 
 from ..core import requests as q
-from ..core.errors import LedgerBusy, RequestRefused, StoreError
+from ..core.errors import RequestRefused
 from ..core.events import JobCreated, PoolCreated, TaskAdded
-from ..core.ids import JobId, Micros, TaskId
-from ..core.ports import InboxReply, InboxRequest
+from ..core.ids import JobId, TaskId
 from ..core.specs import JobSpec, TaskSpec
-from ..engine import wall_clock
-from ..eventstore import SqliteStore, encode_request
+from ..eventstore import SqliteStore
 from ..jobfile import JobFile, load, parse_tasks, read
-from ..owner import certainly_dead
-from .common import actor, counted, json_option, ledger_option, opened, print_json
+from .asking import ask_engine, timeout_option
+from .common import counted, json_option, ledger_option, opened
 from .sameness import job_differs, pool_differs
-
-_POLL_S: Final = 0.02
-
-_timeout = click.option("--timeout", "timeout_s", type=click.FloatRange(0.1), default=30.0, show_default=True, help="Seconds to wait for the engine.")
 
 
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True))
 @ledger_option
-@_timeout
+@timeout_option
 @json_option
 def submit(file: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     """Submit a job file to the engine that drives the ledger.
@@ -49,7 +36,7 @@ def submit(file: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     requests.append(q.SubmitJob(spec=job_file.job, tasks=job_file.tasks))
     said = f"job {job_file.job.id} is submitted with {counted(len(job_file.tasks), 'task')}"
     try:
-        _ask(ledger, requests, said, timeout_s=timeout_s, as_json=as_json)
+        ask_engine(ledger, requests, said, timeout_s=timeout_s, as_json=as_json)
     except RequestRefused as refusal:
         if refusal.code not in {"JobExists", "PoolExists"}:
             raise
@@ -60,7 +47,7 @@ def submit(file: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
 @click.argument("job")
 @click.argument("file", type=click.Path(allow_dash=True))
 @ledger_option
-@_timeout
+@timeout_option
 @json_option
 def add_tasks(job: str, file: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     """Add tasks to a job, all of FILE's or none.
@@ -71,7 +58,7 @@ def add_tasks(job: str, file: str, ledger: Path, timeout_s: float, as_json: bool
       jobledger add-tasks sample more.yaml
     """
     tasks = parse_tasks(_spec_of(ledger, JobId(job)), read(file), source=file)
-    _ask(
+    ask_engine(
         ledger,
         [q.AddTasks(job=JobId(job), tasks=tasks)],
         f"job {job} has the {counted(len(tasks), 'task')} of {file}",
@@ -84,7 +71,7 @@ def add_tasks(job: str, file: str, ledger: Path, timeout_s: float, as_json: bool
 @click.argument("job")
 @click.option("--reason", default="UserTerminate", show_default=True, help="Recorded as the job's terminateReason.")
 @ledger_option
-@_timeout
+@timeout_option
 @json_option
 def terminate(job: str, reason: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     """End a job: its tasks end, and then its release runs.
@@ -92,13 +79,13 @@ def terminate(job: str, reason: str, ledger: Path, timeout_s: float, as_json: bo
     \b
       jobledger terminate sample --reason "wrong input"
     """
-    _ask(ledger, [q.TerminateJob(job=JobId(job), reason=reason)], f"job {job} is terminating", timeout_s=timeout_s, as_json=as_json)
+    ask_engine(ledger, [q.TerminateJob(job=JobId(job), reason=reason)], f"job {job} is terminating", timeout_s=timeout_s, as_json=as_json)
 
 
 @click.command()
 @click.argument("job")
 @ledger_option
-@_timeout
+@timeout_option
 @json_option
 def delete(job: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     """Delete a job, ending it first if it has not ended.  The events stay in the ledger.
@@ -108,14 +95,14 @@ def delete(job: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     \b
       jobledger delete sample
     """
-    _ask(ledger, [q.DeleteJob(job=JobId(job))], f"job {job} is deleting", timeout_s=timeout_s, as_json=as_json)
+    ask_engine(ledger, [q.DeleteJob(job=JobId(job))], f"job {job} is deleting", timeout_s=timeout_s, as_json=as_json)
 
 
 @click.command()
 @click.argument("job")
 @click.option("--tasks", "option", type=click.Choice(["requeue", "terminate", "wait"]), required=True, help="What to do with tasks that run.")
 @ledger_option
-@_timeout
+@timeout_option
 @json_option
 def disable(job: str, option: Literal["requeue", "terminate", "wait"], ledger: Path, timeout_s: float, as_json: bool) -> None:
     """Place no more tasks of a job.
@@ -125,13 +112,13 @@ def disable(job: str, option: Literal["requeue", "terminate", "wait"], ledger: P
     \b
       jobledger disable sample --tasks requeue
     """
-    _ask(ledger, [q.DisableJob(job=JobId(job), disable_tasks=option)], f"job {job} is disabling", timeout_s=timeout_s, as_json=as_json)
+    ask_engine(ledger, [q.DisableJob(job=JobId(job), disable_tasks=option)], f"job {job} is disabling", timeout_s=timeout_s, as_json=as_json)
 
 
 @click.command()
 @click.argument("job")
 @ledger_option
-@_timeout
+@timeout_option
 @json_option
 def enable(job: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     """Let a disabled job go on.
@@ -139,14 +126,14 @@ def enable(job: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     \b
       jobledger enable sample
     """
-    _ask(ledger, [q.EnableJob(job=JobId(job))], f"job {job} is enabling", timeout_s=timeout_s, as_json=as_json)
+    ask_engine(ledger, [q.EnableJob(job=JobId(job))], f"job {job} is enabling", timeout_s=timeout_s, as_json=as_json)
 
 
 @click.command("terminate-task")
 @click.argument("job")
 @click.argument("task")
 @ledger_option
-@_timeout
+@timeout_option
 @json_option
 def terminate_task(job: str, task: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     """End one task as failed.
@@ -155,51 +142,7 @@ def terminate_task(job: str, task: str, ledger: Path, timeout_s: float, as_json:
       jobledger terminate-task sample task003
     """
     request = q.TerminateTask(job=JobId(job), task=TaskId(task))
-    _ask(ledger, [request], f"task {task} of job {job} is being ended", timeout_s=timeout_s, as_json=as_json)
-
-
-def _ask(ledger: Path, requests: Sequence[q.Request], said: str, *, timeout_s: float, as_json: bool) -> None:
-    """Put requests one after the other and tell what was decided.  Raises `RequestRefused` with the engine's own words."""
-    if not ledger.exists():
-        raise StoreError(f"there is no ledger at {ledger}; `jobledger engine --ledger {ledger}` makes one and drives it")
-    store = SqliteStore.open(ledger, create=False)
-    try:
-        for request in requests:
-            reply = _ask_one(store, ledger, request, timeout_s)
-            if not reply.accepted:
-                raise RequestRefused(reply.code or "InvalidInput", reply.message)
-    finally:
-        store.close()
-    if as_json:
-        print_json({"accepted": True, "position": reply.position})
-    else:
-        click.echo(f"{said} (position {reply.position})")
-
-
-def _ask_one(store: SqliteStore, ledger: Path, request: q.Request, timeout_s: float) -> InboxReply:
-    lease = store.current_lease()
-    if lease is None or lease.expires_at < wall_clock() or certainly_dead(lease):
-        raise RequestRefused("NoEngine", f"no engine drives {ledger}, so nothing was asked; start one with `jobledger engine --ledger {ledger}`")
-    kind, data = encode_request(request)
-    identity = uuid4().hex[:12]
-    store.put_request(InboxRequest(id=identity, kind=kind, data=data, actor=actor(), reason=None, submitted_at=Micros(wall_clock())))
-    try:
-        reply = _wait(store, identity, timeout_s)
-    except BaseException:
-        store.withdraw_request(identity)
-        raise
-    if reply is None and not store.withdraw_request(identity):
-        reply = store.reply_to(identity)  # It was answered in the very moment in which we gave up.
-    if reply is None:
-        raise LedgerBusy(f"the engine ({lease.owner}) did not answer within {timeout_s:g} s; the request was taken back")
-    return reply
-
-
-def _wait(store: SqliteStore, identity: str, timeout_s: float) -> InboxReply | None:
-    end = time.monotonic() + timeout_s
-    while (reply := store.reply_to(identity)) is None and time.monotonic() < end:
-        time.sleep(_POLL_S)
-    return reply
+    ask_engine(ledger, [request], f"task {task} of job {job} is being ended", timeout_s=timeout_s, as_json=as_json)
 
 
 def _spec_of(ledger: Path, job: JobId) -> JobSpec:

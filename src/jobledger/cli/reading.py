@@ -83,6 +83,27 @@ def status(job: str | None, ledger: Path, root: Path, as_json: bool) -> None:
 @click.command()
 @ledger_option
 @json_option
+def pools(ledger: Path, as_json: bool) -> None:
+    """List all pools.
+
+    With --json: Azure Batch's pool objects under pools, and the ledger's position.
+
+    
+      jobledger pools
+    """
+    with opened(ledger) as store:
+        world, position = _replayed(store)
+    if as_json:
+        print_json({"pools": [pool_view(pool) for pool in world.pools.values()], "position": position})
+    elif world.pools:
+        _print(render.pool_table(world))
+    else:
+        click.echo("no pools")
+
+
+@click.command()
+@ledger_option
+@json_option
 def nodes(ledger: Path, as_json: bool) -> None:
     """List the nodes of all pools.
 

@@ -72,9 +72,7 @@ def overview(world: World, now: Micros) -> Iterator[str]:
         yield "no jobs; `jobledger run FILE` runs one, `jobledger submit FILE` hands one to a running engine"
     yield ""
     if world.pools:
-        yield from columns(
-            ("pool", "state", "allocation", "executor", "slots per node", "nodes"), [_pool_row(world, pool) for pool in world.pools.values()]
-        )
+        yield from pool_table(world)
     else:
         yield "no pools"
 
@@ -85,6 +83,12 @@ def _job_row(job: Job, now: Micros) -> Sequence[object]:
     why = "blocked: preparation failed on every node" if job.blocked else job.terminate_reason or ""
     shown = [counts[name] for name in ("active", "running", "succeeded", "failed")]
     return (job.id, job.state, len(job.tasks), *shown, at_text(job.created_at), took, why)
+
+
+def pool_table(world: World) -> Iterator[str]:
+    """All pools, a line each."""
+    header = ("pool", "state", "allocation", "executor", "slots per node", "nodes")
+    return columns(header, [_pool_row(world, pool) for pool in world.pools.values()])
 
 
 def _pool_row(world: World, pool: Pool) -> Sequence[object]:

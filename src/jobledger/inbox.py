@@ -1,0 +1,50 @@
+"""Ask the engine that drives a ledger, from any process that can open the ledger.
+
+The ledger's inbox records who asked and what was answered.  A request that no engine takes in time is taken back, so that
+nothing is decided behind the asker's back later.
+"""
+
+import time
+from typing import Final
+from uuid import uuid4
+
+from .core.errors import LedgerBusy, RequestRefused
+from .core.ids import Micros
+from .core.ports import EventStore, InboxReply, InboxRequest
+from .core.requests import Request
+from .engine import wall_clock
+from .eventstore import encode_request
+from .owner import certainly_dead, describe
+
+_POLL_S: Final = 0.02
+
+
+def ask(store: EventStore, request: Request, *, actor: str, timeout_s: float) -> InboxReply:
+    """What the engine decided; `accepted` tells whether it granted the request.
+
+    Raises `RequestRefused` with the code `NoEngine` where no engine drives the ledger (nothing was asked), and `LedgerBusy` where it did
+    not answer within `timeout_s` seconds (the request was taken back).
+    """
+    lease = store.current_lease()
+    if lease is None or lease.expires_at < wall_clock() or certainly_dead(lease):
+        raise RequestRefused("NoEngine", "no engine drives this ledger, so nothing was asked")
+    kind, data = encode_request(request)
+    identity = uuid4().hex[:12]
+    store.put_request(InboxRequest(id=identity, kind=kind, data=data, actor=actor, reason=None, submitted_at=Micros(wall_clock())))
+    try:
+        reply = _wait(store, identity, timeout_s)
+    except BaseException:
+        store.withdraw_request(identity)
+        raise
+    if reply is None and not store.withdraw_request(identity):
+        reply = store.reply_to(identity)  # It was answered in the very moment in which we gave up.
+    if reply is None:
+        raise LedgerBusy(f"the engine ({describe(lease)}) did not answer within {timeout_s:g} s; the request was taken back")
+    return reply
+
+
+def _wait(store: EventStore, identity: str, timeout_s: float) -> InboxReply | None:
+    end = time.monotonic() + timeout_s
+    while (reply := store.reply_to(identity)) is None and time.monotonic() < end:
+        time.sleep(_POLL_S)
+    return reply
