@@ -12,7 +12,7 @@ from jobledger import Engine, ExecutorError, JobId, LeaseLost, LedgerBusy, Memor
 from jobledger.core import events as e
 from jobledger.core import requests as q
 from jobledger.core.ports import InboxRequest, Lease, NewEvent
-from jobledger.core.reports import NodeReady
+from jobledger.core.reports import ExecutionExited, NodeReady
 from jobledger.engine import LEASE_TTL, TURN_ARRIVALS_MAX, wall_clock
 from jobledger.eventstore import encode_request
 from jobledger.owner import certainly_dead, new_name
@@ -88,6 +88,30 @@ def test_nothing_is_launched_or_told_before_it_is_recorded(tmp_path, instant, po
 
     asyncio.run(break_it())
     asyncio.run(see())  # at once: an engine that failed gives the lease back if it can
+
+
+def test_an_end_that_could_not_be_recorded_is_not_waited_for_with_success(instant, pool_spec, shell_job, shell_tasks):
+    """The world of an engine that failed is ahead of the ledger: there the job is completed, and nobody may be told so."""
+    executor = instant({"t1": Hangs()})
+    store = FaultyStore(MemoryStore())
+
+    async def scenario():
+        engine = await Engine.open(store, executors={"instant": executor})
+        await engine.create_pool(pool_spec())
+        await engine.submit(shell_job(), shell_tasks(1))
+        await engine.until(lambda world: world.jobs[JobId("j")].counts["running"] == 1, timeout_s=BOUND_S)
+        waiting = asyncio.create_task(engine.wait(JobId("j"), timeout_s=BOUND_S))
+        store.broken = "no space left on the device"
+        executor.report(ExecutionExited(execution=next(iter(engine.world.executions)), exit_code=0))
+        with pytest.raises(StoreError, match="no space left"):
+            await waiting
+        assert engine.world.jobs[JobId("j")].state == "completed"  # as it is not recorded
+        with pytest.raises(StoreError, match="no space left"):
+            await engine.wait(JobId("j"))
+        with pytest.raises(StoreError, match="no space left"):
+            await engine.close()
+
+    asyncio.run(scenario())
 
 
 def test_commands_come_after_the_commit_of_what_they_follow_from(instant, pool_spec, shell_job, shell_tasks):
