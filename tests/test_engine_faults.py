@@ -11,6 +11,7 @@ import pytest
 from jobledger import Engine, ExecutorError, JobId, LeaseLost, LedgerBusy, MemoryStore, PoolId, RequestRefused, SqliteStore, StoreError
 from jobledger.core import events as e
 from jobledger.core import requests as q
+from jobledger.core.ids import SECOND
 from jobledger.core.ports import InboxRequest, Lease, NewEvent
 from jobledger.core.reports import ExecutionExited, NodeReady
 from jobledger.engine import LEASE_TTL, TURN_ARRIVALS_MAX, wall_clock
@@ -192,6 +193,31 @@ def test_an_idle_engine_renews_its_lease_and_learns_when_it_lost_it():
             await engine.close()
 
     asyncio.run(scenario())
+
+
+def test_a_clock_behind_the_ledger_does_not_make_the_engine_spin(tmp_path):
+    """Time in the ledger stands still until the clock has caught up; the lease goes by the clock, and is renewed once in a while."""
+    ledger, renewed, looked = tmp_path / "ledger.db", [], []
+
+    class Counting(FaultyStore):
+        def renew_lease(self, *arguments, **options):
+            renewed.append(arguments)
+            return self._store.renew_lease(*arguments, **options)
+
+        def pending_requests(self):
+            looked.append(True)
+            return self._store.pending_requests()
+
+    async def scenario():
+        async with await Engine.open(ledger):
+            pass
+        async with await Engine.open(Counting(SqliteStore.open(ledger)), clock=lambda: wall_clock() - 3600 * SECOND):
+            async with asyncio.timeout(BOUND_S):
+                while len(looked) < 5:  # noqa: ASYNC110 - no event tells of a look at the inbox
+                    await asyncio.sleep(0.005)
+
+    asyncio.run(scenario())
+    assert renewed == []
 
 
 def test_a_second_engine_is_told_who_drives_the_ledger(tmp_path):

@@ -328,7 +328,7 @@ class Engine:
         if self._arrivals:
             self._wake.set()
         self._decide(taken, now)
-        if now >= self._lease.expires_at - LEASE_TTL * 2 // 3:
+        if self._clock() >= self._renew_at:
             self._lease = self._recorder.lease = self._store.renew_lease(self._lease, now=Micros(self._clock()), ttl=LEASE_TTL)
         if self._recorder.pending:
             try:
@@ -378,10 +378,11 @@ class Engine:
 
     async def _sleep(self) -> None:
         """Until something arrives, the next deadline, the lease's renewal or the next look at the inbox."""
-        now = self._time()
-        wake_at = min(self._lease.expires_at - LEASE_TTL * 2 // 3, next_deadline(self._world) or self._lease.expires_at)
+        left = self._renew_at - self._clock()
+        if (deadline := next_deadline(self._world)) is not None:
+            left = min(left, deadline - self._time())
         try:
-            async with asyncio.timeout(min(INBOX_POLL_S, max(0.0, (wake_at - now) / SECOND))):
+            async with asyncio.timeout(min(INBOX_POLL_S, max(0.0, left / SECOND))):
                 await self._wake.wait()
         except TimeoutError:
             pass
@@ -457,6 +458,11 @@ class Engine:
     def _arrive(self, arrival: Arrival) -> None:
         self._arrivals.append(arrival)
         self._wake.set()
+
+    @property
+    def _renew_at(self) -> int:
+        """When to renew the lease, by the clock as it is: others judge the lease by theirs, not by what the ledger has."""
+        return self._lease.expires_at - LEASE_TTL * 2 // 3
 
     def _time(self) -> Micros:
         """Now, and never earlier than what the ledger has: a clock that steps back stands still."""
