@@ -287,6 +287,26 @@ def test_an_executor_that_can_do_no_more_stops_the_engine(instant, pool_spec, sh
     asyncio.run(scenario())
 
 
+def test_an_executor_that_fails_while_another_is_opened_stops_the_engine(tmp_path, instant, pool_spec):
+    class Failing(instant):
+        async def open(self, sink, *, ledger_id):
+            await super().open(sink, ledger_id=ledger_id)
+            await asyncio.sleep(0.01)  # the loop comes to rest: whoever watches the one opened before has seen it fail
+            self.fail("the pigeons are gone")
+
+    async def scenario():
+        async with await Engine.open(tmp_path / "ledger.db", executors={"here": instant(), "there": instant()}) as engine:
+            await engine.create_pool(pool_spec("p", executor="here"))
+            await engine.create_pool(pool_spec("q", executor="there"))
+        executors = {"here": Failing(), "there": Failing()}
+        with pytest.raises(ExecutorError, match="the pigeons are gone"):
+            await Engine.open(tmp_path / "ledger.db", executors=executors)
+        assert [executor.recovered for executor in executors.values()] == [None, None]
+        assert all(executor.closed for executor in executors.values())
+
+    asyncio.run(scenario())
+
+
 def test_reports_that_are_stale_repeated_or_of_nobody_change_nothing(instant, pool_spec, shell_job, shell_tasks):
     executor = instant()
 

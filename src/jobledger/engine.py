@@ -287,6 +287,7 @@ class Engine:
         self._recorder.commit()
         for name in {pool.spec.executor for pool in self._world.pools.values()}:
             await self._open_executor(name)
+        self._check_open()  # One of them may have failed while the next was opened.
         self._adopt()
         owed.reissue(self._world)
         self._dispatch()
