@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from ..core.errors import RequestRefused, StoreError
+from ..core.ports import InboxReply
 from ..core.requests import Request
 from ..eventstore import SqliteStore
 from ..inbox import ask
@@ -31,18 +32,20 @@ def ask_engine(ledger: Path, requests: Sequence[Request], said: str, *, timeout_
     store = SqliteStore.open(ledger, create=False)
     try:
         for request in requests:
-            reply = ask(store, request, actor=actor(), timeout_s=timeout_s)
+            reply = _asked(store, ledger, request, timeout_s)
             if not reply.accepted:
                 raise RequestRefused(reply.code or "InvalidInput", reply.message)
-    except RequestRefused as refusal:
-        if refusal.code != "NoEngine":
-            raise
-        raise RequestRefused(
-            refusal.code, f"no engine drives {ledger}, so nothing was asked; start one with `jobledger engine --ledger {ledger}`"
-        ) from None
     finally:
         store.close()
     if as_json:
         print_json({"accepted": True, "position": reply.position})
     else:
         click.echo(f"{said} (position {reply.position})")
+
+
+def _asked(store: SqliteStore, ledger: Path, request: Request, timeout_s: float) -> InboxReply:
+    try:
+        return ask(store, request, actor=actor(), timeout_s=timeout_s)
+    except RequestRefused as refusal:  # Nobody was there to ask.
+        advice = f"start one with `jobledger engine --ledger {ledger}`"
+        raise RequestRefused(refusal.code, f"no engine drives {ledger}, so nothing was asked; {advice}") from None
