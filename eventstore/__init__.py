@@ -2,12 +2,22 @@
 
 from os import PathLike
 
-from .codec import decode_request, encode_request, event_as_json, rfc3339
+from .codec import decode_request, encode_request, event_as_json, refuse_unless_unicode, rfc3339
 from .memory import MemoryStore
 from .schema import Durability
 from .sqlite import SqliteStore
 
-__all__ = ["Durability", "MemoryStore", "SqliteStore", "decode_request", "encode_request", "event_as_json", "open_store", "rfc3339"]
+__all__ = [
+    "Durability",
+    "MemoryStore",
+    "SqliteStore",
+    "decode_request",
+    "encode_request",
+    "event_as_json",
+    "open_store",
+    "refuse_unless_unicode",
+    "rfc3339",
+]
 
 
 def open_store(

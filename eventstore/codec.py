@@ -118,8 +118,17 @@ def default_codec() -> Codec:
     return Codec()
 
 
+def refuse_unless_unicode(asked: object) -> None:
+    """Raises `RequestRefused` where a text in what was asked is not Unicode (a lone surrogate): nothing that came of it could be recorded."""
+    try:
+        msgspec.json.encode(asked)
+    except UnicodeEncodeError as error:
+        raise RequestRefused("InvalidInput", f"a text in the request is not Unicode ({error.reason})") from error
+
+
 def encode_request(request: Request) -> tuple[str, dict[str, Any]]:
-    """The `kind` (such as `submit-job/1`) and `data` under which the inbox keeps a request."""
+    """The `kind` (such as `submit-job/1`) and `data` under which the inbox keeps a request.  Raises `RequestRefused` (see above)."""
+    refuse_unless_unicode(request)
     name, version = REQUESTS[type(request)]
     return f"{name}/{version}", _plain(request)
 

@@ -1,12 +1,14 @@
 """The engine when the store, an executor, another engine or the inbox's users misbehave: nothing untrue is told or launched."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 
 import pytest
+from attrs import evolve
 
 from jobledger import Engine, ExecutorError, JobId, LeaseLost, LedgerBusy, MemoryStore, PoolId, RequestRefused, SqliteStore, StoreError
 from jobledger.core import events as e
@@ -365,6 +367,38 @@ def test_letters_that_nobody_can_read_are_answered_and_stop_nothing(tmp_path, in
             assert [(reply.accepted, reply.code) for reply in replies] == [(False, "InvalidRequestBody")] * len(bad)
             assert store.reply_to("pigeon").code == "InvalidPropertyValue"
             assert list(engine.world.pools) == ["p"]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_not_unicode_is_refused_and_stops_nothing(instant, pool_spec, shell_job, shell_tasks):
+    """A lone surrogate, which JSON and a terminal can hand us, cannot be recorded: found only then, it would stop every engine that opens the letter."""
+    store = MemoryStore()
+    lone = "\udcff"
+    work = letter(q.SubmitJob(spec=shell_job(), tasks=tuple(shell_tasks(1))), "work")
+    store.put_request(evolve(work, data=json.loads(json.dumps(work.data).replace('"work"', json.dumps(lone)))))
+    store.put_request(evolve(work, id="kind", kind=f"submit-job/{lone}"))
+    store.put_request(evolve(work, id="actor", actor=lone))
+
+    async def scenario():
+        async with await Engine.open(store, executors={"instant": instant()}) as engine:
+            for identity in ("work", "kind", "actor"):
+                reply = await answered(store, identity)
+                assert (reply.accepted, reply.code) == (False, "InvalidInput")
+            await engine.create_pool(pool_spec())
+            before = engine.position
+            for asked in (
+                engine.submit(shell_job(), shell_tasks(1, f"echo {lone}")),
+                engine.submit(shell_job(), actor=lone),
+                engine.terminate(JobId(lone)),
+            ):
+                with pytest.raises(RequestRefused, match="not Unicode") as refusal:
+                    await asked
+                assert refusal.value.code == "InvalidInput"
+            assert engine.position == before
+            with pytest.raises(RequestRefused, match="not Unicode"):
+                encode_request(q.TerminateJob(job=JobId("j"), reason=lone))
+            await engine.submit(shell_job(), shell_tasks(1, "echo ÿ"))
 
     asyncio.run(scenario())
 

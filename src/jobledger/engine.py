@@ -36,7 +36,7 @@ from .core.ports import EventStore, Executor, Head, InboxRequest, Lease, Recorde
 from .core.reports import ExecutionStarted, Report
 from .core.specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
 from .core.world import World
-from .eventstore import Durability, decode_request, open_store
+from .eventstore import Durability, decode_request, open_store, refuse_unless_unicode
 from .owner import certainly_dead, describe, new_name
 from .plugins import executor_names, make_executor
 from .recorder import Arrival, Recorder, of_report, subject_of
@@ -143,6 +143,7 @@ class Engine:
         Raises `RequestRefused` (nothing was recorded), or the error that stopped the engine.
         """
         self._check_open()
+        refuse_unless_unicode((request, actor))
         self._check_executor(request)
         if len(self._asked) >= WAITING_REQUESTS_MAX:
             raise RequestRefused("ServerBusy", f"{WAITING_REQUESTS_MAX} requests wait already; try again")
@@ -400,6 +401,7 @@ class Engine:
 
     def _open_letter(self, letter: InboxRequest) -> None:
         try:
+            refuse_unless_unicode((letter.kind, letter.data, letter.actor))
             request = decode_request(letter.kind, letter.data)
             self._check_executor(request)
         except (JobledgerError, ValueError) as error:
