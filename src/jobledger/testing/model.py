@@ -59,6 +59,8 @@ class ModelExecutor:
     """Commands under way, in order for each node."""
     reports: list[r.Report] = Factory(list)
     """Reports under way."""
+    heard: set[ExecutionId] = Factory(set)
+    """Executions whose end the engine was told of."""
     specs: dict[JobId, JobSpec] = Factory(dict)
     lives: dict[JobId, int] = Factory(dict)
     """How many jobs have had this id."""
@@ -95,6 +97,13 @@ class ModelExecutor:
                 self._retire(command)
             case _:
                 self._run(command, launches=launches)
+
+    def hand_over(self, index: int, *, again: bool = False) -> r.Report:
+        """The report that arrives now, `again` if it will come once more."""
+        report = self.reports[index] if again else self.reports.pop(index)
+        if isinstance(report, r.ExecutionExited):
+            self.heard.add(report.execution)
+        return report
 
     def end(self, execution: ExecutionId, exit_code: int, *, stopped: bool = False) -> None:
         """A running program ends."""
@@ -133,8 +142,8 @@ class ModelExecutor:
                 if isinstance(command, c.RunCommand) and command.launch.execution not in self.programs:
                     self._program(command, "lost")  # Nobody can say that it did not run.
             for report in self.reports:
-                if isinstance(report, r.ExecutionExited) and (program := self.programs[report.execution]).launch.node == node:
-                    self._unsee(program)
+                if isinstance(report, r.ExecutionExited) and report.execution not in self.heard:
+                    self._unsee(self.programs[report.execution], node)
         if fault == "preempted":
             machine.up = False
             for program in self._on(node):
@@ -313,9 +322,9 @@ class ModelExecutor:
     def _on(self, node: NodeId) -> list[Program]:
         return [program for program in self.programs.values() if program.launch.node == node and program.state == "running"]
 
-    def _unsee(self, program: Program) -> None:
+    def _unsee(self, program: Program, node: NodeId) -> None:
         """Its end was not reported in time: nobody knows of it, and it may have to run again."""
-        if program.kind == "release" and program.visit is not None:
+        if program.kind == "release" and program.visit is not None and program.launch.node == node:
             self.released.pop(program.visit, None)
 
     def _lose_programs(self, node: NodeId, reason: str) -> None:

@@ -105,7 +105,7 @@ class Stage:
 
     def report(self, index: int, *, again: bool = False) -> None:
         """Let one of the reports under way arrive."""
-        self.take(self.executor.reports[index] if again else self.executor.reports.pop(index))
+        self.take(self.executor.hand_over(index, again=again))
 
     def end(self, execution: ExecutionId, exit_code: int) -> None:
         """A program ends."""
