@@ -82,23 +82,19 @@ def _next(world: World) -> tuple[Iterator[Event], int] | None:
     """The next rule to apply and its cause."""
     agenda = world.agenda
     while agenda.nodes:
-        node_id = next(iter(agenda.nodes))
-        cause = agenda.nodes.pop(node_id)
+        node_id, cause = agenda.nodes.popitem(last=False)
         if (found_node := world.nodes.get(node_id)) is not None:
             return node.rule(world, found_node), cause
     while agenda.jobs:
-        job_id = next(iter(agenda.jobs))
-        cause = agenda.jobs.pop(job_id)
+        job_id, cause = agenda.jobs.popitem(last=False)
         if (found_job := world.jobs.get(job_id)) is not None:
             return job.rule(world, found_job), cause
     while agenda.pools:
-        pool_id = next(iter(agenda.pools))
-        cause = agenda.pools.pop(pool_id)
+        pool_id, cause = agenda.pools.popitem(last=False)
         if (found_pool := world.pools.get(pool_id)) is not None:
             return _pool_rules(world, found_pool), cause
     while agenda.load:
-        node_id = next(iter(agenda.load))
-        cause = agenda.load.pop(node_id)
+        node_id, cause = agenda.load.popitem(last=False)
         if (found_node := world.nodes.get(node_id)) is not None:
             return node.load_rule(found_node), cause
     return None

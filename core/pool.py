@@ -6,6 +6,7 @@
 4. A deleted pool requeues its tasks, shrinks to nothing and is gone; jobs that name it wait for another of that name.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
@@ -173,7 +174,7 @@ def on_created(world: World, event: PoolCreated, at: Micros) -> None:
         allocation=ALLOCATION.move(ABSENT, event, event.pool),
         changed_at=at,
         created_at=at,
-        free=[{} for _ in range(event.spec.task_slots_per_node + 1)],
+        free=[OrderedDict() for _ in range(event.spec.task_slots_per_node + 1)],
     )
     world.pools[event.pool] = pool
     for job in world.jobs_of_pool.get(event.pool, ()):

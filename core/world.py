@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
+from collections import OrderedDict
 from typing import Literal, TypeVar
 
 from attrs import Factory, define, field, frozen
@@ -194,8 +195,10 @@ class Pool:
     """Nodes being created or leaving: a resize is over when there are none."""
     leaving: int = 0
     errors: tuple[str, ...] = ()
-    free: list[dict[NodeId, None]] = Factory(list)
-    """`free[k]`: nodes that may take tasks and have exactly k free slots, the longest so first."""
+    free: list[OrderedDict[NodeId, None]] = Factory(list)
+    """`free[k]`: nodes that may take tasks and have exactly k free slots, the longest so first.
+
+    Nodes are taken from the front, which a plain dict finds only by stepping over all that were there before."""
     free_of: dict[NodeId, int] = Factory(dict)
     ready: list[tuple[int, int, JobId]] = Factory(list)
     """Active jobs with queued tasks as (-priority, number, id), best first."""
@@ -203,12 +206,12 @@ class Pool:
 
 @define
 class Agenda:
-    """What the joint rules have to look at, each with the index of the event that gave cause."""
+    """What the joint rules have to look at, each with the index of the event that gave cause; taken from the front."""
 
-    nodes: dict[NodeId, int] = Factory(dict)
-    jobs: dict[JobId, int] = Factory(dict)
-    pools: dict[PoolId, int] = Factory(dict)
-    load: dict[NodeId, int] = Factory(dict)
+    nodes: OrderedDict[NodeId, int] = Factory(OrderedDict)
+    jobs: OrderedDict[JobId, int] = Factory(OrderedDict)
+    pools: OrderedDict[PoolId, int] = Factory(OrderedDict)
+    load: OrderedDict[NodeId, int] = Factory(OrderedDict)
     """Nodes that may have become idle or busy: looked at last, so that a node that gets its next task at once stays `running`."""
     cause: int = -1
 

@@ -1,5 +1,7 @@
 """What the core's tests begin with: a pool that is up, and a job with tasks on it."""
 
+import time
+
 import pytest
 
 from jobledger.core.requests import CreatePool, SubmitJob
@@ -41,3 +43,21 @@ def task_specs():
 @pytest.fixture
 def given():
     return _given
+
+
+def _growth(work, *, small=5_000, large=40_000):
+    """How many times longer the work of `large` takes than that of `small`, each the best of three; `work(n)` makes what is to be timed."""
+
+    def seconds(size):
+        timed = work(size)
+        start = time.process_time()
+        timed()
+        return time.process_time() - start
+
+    best = [min(seconds(size) for _ in range(3)) for size in (small, large)]
+    return best[1] / best[0]
+
+
+@pytest.fixture
+def growth():
+    return _growth

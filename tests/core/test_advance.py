@@ -87,6 +87,17 @@ def test_the_same_stimuli_at_the_same_times_give_the_same_events(job_spec, task_
     assert story_of_a_run() == story_of_a_run()
 
 
+def test_a_visit_costs_the_same_however_long_the_agenda_is(growth):
+    def visits(count):
+        world = World()
+        for number in range(count):
+            world.agenda.node(f"gone-{number}")
+            world.agenda.job(f"gone-{number}")
+        return lambda: settle(world, 1, [])
+
+    assert growth(visits) < 25, "8 times as many visits cost far more than 8 times as much"
+
+
 def test_the_bounds_leave_room_for_the_largest_request():
     assert limits.BATCH_EVENTS_MAX >= 10 * limits.TASKS_PER_REQUEST_MAX
     assert limits.RULE_VISITS_MAX >= limits.BATCH_EVENTS_MAX

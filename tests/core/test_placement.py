@@ -2,8 +2,10 @@
 
 import pytest
 
+from jobledger.core import placement
 from jobledger.core.requests import AddTasks, CreatePool, DeallocateNode, DisableJob, DisableScheduling, EnableJob, EnableScheduling, SubmitJob
 from jobledger.core.specs import PoolSpec, TaskSchedulingPolicy
+from jobledger.core.world import drop_node_index
 from jobledger.testing.scenario import Exits, Hangs, Scenario, story
 
 HANG = {name: Hangs() for name in "abcdefgh"}
@@ -111,6 +113,27 @@ def test_a_node_that_is_not_up_or_takes_no_tasks_is_passed_over(given, task_spec
     s.finish(request_of())
     s.when(AddTasks(job="j", tasks=task_specs("a", "b")))
     assert set(placed(s).values()) == {"p-2"}
+
+
+# --- cost -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", [{}, pack()])
+def test_a_placement_costs_the_same_however_many_nodes_were_taken_before(growth, job_spec, task_specs, policy):
+    def placements(count):
+        world = Scenario().given(CreatePool(spec=PoolSpec(id="p", nodes=0, **policy)), SubmitJob(spec=job_spec(), tasks=task_specs("a"))).world
+        pool = world.pools["p"]
+        for number in range(count):
+            pool.nodes[f"p-{number}"] = pool.free[1][f"p-{number}"] = None
+            pool.free_of[f"p-{number}"] = 1
+
+        def place():
+            for _ in range(count):
+                drop_node_index(pool, next(placement.rule(world, pool)).node)
+
+        return place
+
+    assert growth(placements) < 25, "8 times as many placements cost far more than 8 times as much"
 
 
 # --- preparation that failed ----------------------------------------------------------------------------------
