@@ -31,7 +31,9 @@ def rule(world: World, pool: Pool) -> Iterator[Event]:
 
 
 def _choose(pool: Pool, job: Job) -> NodeId | None:
-    """The node for the job's next task."""
+    """The node for the job's next task; the nodes of one that none may run are not gone through to learn it."""
+    if len(job.ineligible) == len(pool.nodes):
+        return None
     buckets = reversed(pool.free) if pool.spec.task_scheduling_policy.node_fill_type == "spread" else pool.free
     for bucket in buckets:
         for node in bucket:

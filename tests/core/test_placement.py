@@ -136,6 +136,22 @@ def test_a_placement_costs_the_same_however_many_nodes_were_taken_before(growth,
     assert growth(placements) < 25, "8 times as many placements cost far more than 8 times as much"
 
 
+def test_free_nodes_are_not_searched_for_a_job_that_none_may_run(given, job_spec, task_specs):
+    class Asked(dict):
+        count = 0
+
+        def __contains__(self, node):
+            self.count += 1
+            return super().__contains__(node)
+
+    s = given(nodes=5, tasks=tuple("abcde"), priority=10, script={f"jobpreparation@p-{number}": [Exits(1), Exits(0)] for number in range(1, 6)})
+    s.run()
+    asked = s.world.jobs["j"].ineligible = Asked(s.world.jobs["j"].ineligible)
+    s.finish(SubmitJob(spec=job_spec("k"), tasks=task_specs(*"fghij")))
+    assert s.world.jobs["k"].succeeded == 5
+    assert asked.count == 0
+
+
 # --- preparation that failed ----------------------------------------------------------------------------------
 
 
