@@ -99,9 +99,11 @@ class LocalExecutor:
             order = {"op": "adopt", "x": launch.execution, "node": layout.node_folder(launch.pool, launch.node)}
             self._runs[launch.execution] = order
             messages.append(order)
+        # Looked at before the supervisor hears of anything: for an answer it may have to make a folder that is gone.
+        reports = [self._look_at_node(pool, node) for node, pool in nodes.items()]
         self._opened().send(messages)
-        for node, pool in nodes.items():
-            asyncio.get_running_loop().call_soon(self._report_node, pool, node)
+        for report in reports:
+            asyncio.get_running_loop().call_soon(self._report, report)
 
     def submit(self, commands: Sequence[Command]) -> None:
         """See `core.ports.Executor`."""
@@ -174,7 +176,7 @@ class LocalExecutor:
         try:
             report = await (self._boot(command, folder) if isinstance(command, BootNode) else self._retire(command, folder))
         except OSError as error:
-            report = NodeFaulted(node=command.node, fault="unusable", reason=f"its folder {self._root / folder} cannot be used: {error}")
+            report = _unusable(command.node, f"its folder {self._root / folder} cannot be used: {error}")
         self._report(report)
 
     async def _boot(self, command: BootNode, folder: str) -> Report:
@@ -183,8 +185,7 @@ class LocalExecutor:
         found = local_nodes.read_boot(node)
         if found != this:
             if found is not None and await self._is_taken(found.ledger):
-                reason = f"its folder {node} is in use by ledger {found.ledger}: choose another root for this one"
-                return NodeFaulted(node=command.node, fault="unusable", reason=reason)
+                return _unusable(command.node, f"its folder {node} is in use by ledger {found.ledger}: choose another root for this one")
             if (refusal := await self._quieten(command.node, folder)) is not None:
                 return refusal
             await _finish_in_thread(local_nodes.boot, node, this, wipe=command.wipe)
@@ -214,7 +215,7 @@ class LocalExecutor:
         leftover = await done
         if not leftover:
             return None
-        return NodeFaulted(node=node, fault="unusable", reason=f"processes {', '.join(map(str, leftover))} of it cannot be killed")
+        return _unusable(node, f"processes {', '.join(map(str, leftover))} of it cannot be killed")
 
     def _clear_order(self, folder: str) -> Message:
         return {"op": "clear", "node": folder, "grace_s": self._drain_grace_s}
@@ -251,17 +252,19 @@ class LocalExecutor:
         if self._sink is not None:
             self._sink(report)
 
-    def _report_node(self, pool: PoolId, node: NodeId) -> None:
+    def _look_at_node(self, pool: PoolId, node: NodeId) -> Report:
         folder = self._root / layout.node_folder(pool, node)
-        found = local_nodes.read_boot(folder)
-        if not folder.exists():
-            self._report(NodeFaulted(node=node, fault="wiped", reason=f"its folder {folder} is gone"))
-        elif found is None:
-            self._report(NodeFaulted(node=node, fault="unusable", reason=f"its folder {folder} is not whole: it has no boot file"))
-        elif found.ledger != self._ledger:
-            self._report(NodeFaulted(node=node, fault="unusable", reason=f"its folder was taken over by ledger {found.ledger}"))
-        else:
-            self._report(NodeReady(node=node, boot_id=f"{self._host}/{found.incarnation}"))
+        try:
+            found, there = local_nodes.read_boot(folder), folder.exists()
+        except OSError as error:
+            return _unusable(node, f"its folder {folder} cannot be used: {error}")
+        if not there:
+            return NodeFaulted(node=node, fault="wiped", reason=_unicode(f"its folder {folder} is gone"))
+        if found is None:
+            return _unusable(node, f"its folder {folder} is not whole: it has no boot file")
+        if found.ledger != self._ledger:
+            return _unusable(node, f"its folder was taken over by ledger {found.ledger}")
+        return NodeReady(node=node, boot_id=f"{self._host}/{found.incarnation}")
 
     def _opened(self) -> Link:
         if self._link is None:
@@ -309,6 +312,15 @@ def _launch_failure(stage: str, number: int, subject: str) -> FailureInfo | None
             return _servererror("ResourceFileCreateFailed", f"stdout.txt and stderr.txt cannot be created in {subject}: {why}")
         case _:
             return _servererror("ResourceDirectoryCreateFailed", f"The folder {subject} cannot be made ready: {why}")
+
+
+def _unusable(node: NodeId, reason: str) -> NodeFaulted:
+    return NodeFaulted(node=node, fault="unusable", reason=_unicode(reason))
+
+
+def _unicode(text: str) -> str:
+    """`text` as it can be recorded: the bytes of a path that are not UTF-8 are shown by number."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _usererror(code: str, message: str) -> FailureInfo:

@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -493,6 +495,55 @@ def test_a_node_whose_folder_cannot_be_made(tmp_path: Path) -> None:
             assert (await driver.report(NodeFaulted, NODE)).fault == "unusable"
 
     play(block())
+
+
+def test_a_node_whose_folder_is_gone_is_wiped_whatever_is_asked_about_it_first(tmp_path: Path) -> None:
+    """To answer for an execution without a record the supervisor makes the folder anew: the node must not be taken for a broken one."""
+
+    async def find() -> None:
+        async with driving(make(tmp_path)):
+            pass
+        shutil.rmtree(node(tmp_path))
+        async with driving(make(tmp_path), boot=False) as driver:
+            driver.executor.recover([run(1, "true")], {NODE: POOL})
+            deadline = time.monotonic() + BOUND_S
+            while not record(tmp_path).exists():  # the engine's loop stands still meanwhile, as that of a busy program may
+                assert time.monotonic() < deadline
+                time.sleep(0.005)  # noqa: ASYNC251
+            assert (await driver.report(NodeFaulted, NODE)).fault == "wiped"
+            assert isinstance(await driver.end(1), ExecutionLost)
+
+    play(find())
+
+
+def test_a_node_whose_boot_file_cannot_be_read_is_unusable(tmp_path: Path) -> None:
+    async def find() -> None:
+        async with driving(make(tmp_path)):
+            pass
+        (node(tmp_path) / "boot").unlink()
+        (node(tmp_path) / "boot").mkdir()
+        async with driving(make(tmp_path), boot=False) as driver:
+            driver.executor.recover([], {NODE: POOL})
+            assert (await driver.report(NodeFaulted, NODE)).fault == "unusable"
+
+    play(find())
+
+
+@only_linux
+def test_a_root_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    """Programs run there, and what is reported of it can be recorded."""
+
+    async def use() -> None:
+        strange = tmp_path / os.fsdecode(b"\xff")
+        async with driving(make(strange)) as driver:
+            driver.submit(run(1, "true"))
+            assert (await driver.exit(1)).exit_code == 0
+        (node(strange) / "boot").unlink()
+        async with driving(make(strange), boot=False) as driver:
+            driver.executor.recover([], {NODE: POOL})
+            assert "\\udcff" in (await driver.report(NodeFaulted, NODE)).reason
+
+    play(use())
 
 
 def test_a_node_is_private_and_has_azures_folders(tmp_path: Path) -> None:
