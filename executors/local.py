@@ -61,6 +61,8 @@ class LocalExecutor:
         self._stops: dict[int, Message] = {}
         self._clears: dict[str, asyncio.Future[list[int]]] = {}
         self._node_tasks: dict[NodeId, asyncio.Task[None]] = {}
+        self._fallen: set[NodeId] = set()
+        """Nodes that were found not to be up as they were believed to be, and have not been booted since."""
 
     @property
     def supervisor_pid(self) -> int | None:
@@ -142,6 +144,7 @@ class LocalExecutor:
                 self._stops[command.execution] = order
                 return order
             case BootNode() | RetireNode():
+                self._fallen.discard(command.node)
                 before = self._node_tasks.get(command.node)
                 task = asyncio.create_task(self._change_node(command, before), name=f"jobledger node {command.node}")
                 self._node_tasks[command.node] = task
@@ -151,6 +154,8 @@ class LocalExecutor:
 
     def _launch_order(self, command: RunCommand) -> Message | None:
         launch = command.launch
+        if launch.node in self._fallen:
+            return None  # It was wanted before that was known, and will be taken back: its preparation is of an earlier boot.
         try:
             words = layout.arguments(launch.command_line)
         except ValueError as error:
@@ -253,7 +258,9 @@ class LocalExecutor:
             self._sink(report)
 
     def _look_at_node(self, pool: PoolId, node: NodeId) -> Report:
+        """What a node that is believed to be up is now; one that was not up all the while is launched on no more until it is booted."""
         folder = self._root / layout.node_folder(pool, node)
+        self._fallen.add(node)
         try:
             found, there = local_nodes.read_boot(folder), folder.exists()
         except OSError as error:
@@ -264,6 +271,8 @@ class LocalExecutor:
             return _unusable(node, f"its folder {folder} is not whole: it has no boot file")
         if found.ledger != self._ledger:
             return _unusable(node, f"its folder was taken over by ledger {found.ledger}")
+        if found.host == self._host:
+            self._fallen.discard(node)
         return NodeReady(node=node, boot_id=f"{self._host}/{found.incarnation}")
 
     def _opened(self) -> Link:

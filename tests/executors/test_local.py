@@ -516,6 +516,29 @@ def test_a_node_whose_folder_is_gone_is_wiped_whatever_is_asked_about_it_first(t
     play(find())
 
 
+def test_nothing_is_launched_on_a_node_of_an_earlier_boot_of_the_host(tmp_path: Path) -> None:
+    """What was wanted there when the host went down may be asked for before the engine has heard; its preparation is not of this boot."""
+
+    async def ask() -> None:
+        async with driving(make(tmp_path)):
+            pass
+        boot = node(tmp_path) / "boot"
+        boot.write_text(json.dumps({**json.loads(boot.read_text()), "host": "the boot before"}))
+        async with driving(make(tmp_path), boot=False) as driver:
+            driver.executor.recover([], {NODE: POOL})
+            driver.submit(run(1, "true"))
+            assert (await driver.report(NodeReady, NODE)).incarnation is None
+            driver.submit(stop(1))
+            end = await driver.end(1)
+            assert isinstance(end, ExecutionNotStarted)
+            assert end.failure is None
+            await driver.boot(incarnation=2, wipe=False)
+            driver.submit(run(2, "true"))
+            assert (await driver.exit(2)).exit_code == 0
+
+    play(ask())
+
+
 def test_a_node_whose_boot_file_cannot_be_read_is_unusable(tmp_path: Path) -> None:
     async def find() -> None:
         async with driving(make(tmp_path)):
