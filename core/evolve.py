@@ -15,12 +15,19 @@ from .world import World
 
 
 def evolve(world: World, event: e.Event, at: Micros) -> None:
-    """Make `event`, recorded at `at`, part of the world.  Raises `ImpossibleEvent` for a move that no table has."""
+    """Make `event`, recorded at `at`, part of the world.
+
+    Raises `ImpossibleEvent` for a move that no table has, and for one of a thing that is not there.
+    """
     try:
         _FOLD[type(event)](world, event, at)
     except ImpossibleEvent as error:
         error.stream = e.stream_of(event)
         raise
+    except KeyError as missing:
+        impossible = ImpossibleEvent(f"{e.STORED[type(event)][0]} cannot happen: there is no {missing.args[0]}")
+        impossible.stream = e.stream_of(event)
+        raise impossible from missing
 
 
 def _engine_started(world: World, event: e.EngineStarted, _at: Micros) -> None:

@@ -5,7 +5,17 @@ import pytest
 from jobledger.core import limits
 from jobledger.core.advance import advance, reconsider, settle
 from jobledger.core.errors import ImpossibleEvent, RequestRefused
-from jobledger.core.events import EngineStarted, EngineStopped, JobCompleted, JobCreated
+from jobledger.core.events import (
+    EngineStarted,
+    EngineStopped,
+    ExecutionRequested,
+    JobCompleted,
+    JobCreated,
+    NodeIdle,
+    PoolSteady,
+    ReleaseStarted,
+    TaskDeleted,
+)
 from jobledger.core.evolve import evolve
 from jobledger.core.reports import ExecutionExited
 from jobledger.core.requests import CreatePool, RebootNode, SubmitJob, TerminateJob
@@ -108,6 +118,24 @@ def test_an_event_that_no_table_allows_is_refused_by_the_fold_and_names_the_thin
     with pytest.raises(ImpossibleEvent, match=r"job j is active: job\.completed cannot happen to it") as caught:
         evolve(s.world, JobCompleted(job="j"), 5)
     assert caught.value.entity == "job j"
+
+
+@pytest.mark.parametrize(
+    ("event", "stream"),
+    [
+        (JobCompleted(job="gone"), "job/gone"),
+        (NodeIdle(node="gone"), "node/gone"),
+        (PoolSteady(pool="gone"), "pool/gone"),
+        (TaskDeleted(job="j", task="gone"), "job/j"),
+        (ReleaseStarted(job="j", node="gone", execution=9), "job/j"),
+        (ExecutionRequested(execution=9, kind="task", job="j", task="t1", node="gone", attempt=1), "job/j"),
+    ],
+)
+def test_an_event_about_a_thing_that_is_not_there_is_impossible_too(given, event, stream):
+    s = given()
+    with pytest.raises(ImpossibleEvent, match="cannot happen: there is no gone") as caught:
+        evolve(s.world, event, 5)
+    assert caught.value.stream == stream
 
 
 def test_a_thing_is_not_created_twice(given, job_spec):
