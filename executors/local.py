@@ -62,7 +62,7 @@ class LocalExecutor:
         self._clears: dict[str, asyncio.Future[list[int]]] = {}
         self._node_tasks: dict[NodeId, asyncio.Task[None]] = {}
         self._fallen: set[NodeId] = set()
-        """Nodes that were found not to be up as they were believed to be, and have not been booted since."""
+        """Nodes that were last booted before the host was: nothing is launched there until they are booted again."""
 
     @property
     def supervisor_pid(self) -> int | None:
@@ -155,7 +155,10 @@ class LocalExecutor:
     def _launch_order(self, command: RunCommand) -> Message | None:
         launch = command.launch
         if launch.node in self._fallen:
-            return None  # It was wanted before that was known, and will be taken back: its preparation is of an earlier boot.
+            # It was wanted before that was known, and its preparation is of an earlier boot.  A power cut may have taken the record of a launch.
+            lost = ExecutionLost(execution=launch.execution, reason="the host was rebooted, and there is no knowing whether it had been launched")
+            asyncio.get_running_loop().call_soon(self._report, lost)
+            return None
         try:
             words = layout.arguments(launch.command_line)
         except ValueError as error:
@@ -258,9 +261,8 @@ class LocalExecutor:
             self._sink(report)
 
     def _look_at_node(self, pool: PoolId, node: NodeId) -> Report:
-        """What a node that is believed to be up is now; one that was not up all the while is launched on no more until it is booted."""
+        """What a node that is believed to be up is now."""
         folder = self._root / layout.node_folder(pool, node)
-        self._fallen.add(node)
         try:
             found, there = local_nodes.read_boot(folder), folder.exists()
         except OSError as error:
@@ -271,8 +273,8 @@ class LocalExecutor:
             return _unusable(node, f"its folder {folder} is not whole: it has no boot file")
         if found.ledger != self._ledger:
             return _unusable(node, f"its folder was taken over by ledger {found.ledger}")
-        if found.host == self._host:
-            self._fallen.discard(node)
+        if found.host != self._host:
+            self._fallen.add(node)
         return NodeReady(node=node, boot_id=f"{self._host}/{found.incarnation}")
 
     def _opened(self) -> Link:
