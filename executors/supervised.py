@@ -9,6 +9,7 @@
 # pathlib would make the supervisor's heap larger, and so each fork dearer.
 # ruff: noqa: PTH103, PTH120
 
+import errno
 import os
 import signal
 import time
@@ -88,10 +89,15 @@ class Table:
             self._tell_started(execution)
             return
         path = self._path(number, node)
-        facts = records.read(path, self._unwritten.get(path, b""))
+        try:
+            facts = records.read(path, self._unwritten.get(path, b""))
+            if facts is None:
+                # Never launched, or the record is gone: either way it must not be launched by a late order.
+                self._claim_for_good(number, node, b"")
+        except OSError as error:
+            self._adopt_unrecorded(number, node, error)
+            return
         if facts is None:
-            # Never launched, or the record is gone: either way it must not be launched by a late order.
-            self._claim_for_good(number, node, b"")
             self._adopt_marked(number, node, "there is no record of its launch")
         elif facts.lost is not None:
             self._send({"op": "lost", "x": number, "reason": facts.lost})
@@ -110,10 +116,13 @@ class Table:
         """End the whole execution, or forbid its launch where it was never claimed."""
         number, node = order["x"], order["node"]
         if number not in self._all:
-            if self._claim_for_good(number, node, records.line(not_started=STOPPED)):
-                self._send({"op": "not_started", "x": number, **STOPPED})
-                return
-            self.adopt(order)
+            try:
+                if self._claim_for_good(number, node, records.line(not_started=STOPPED)):
+                    self._send({"op": "not_started", "x": number, **STOPPED})
+                    return
+                self.adopt(order)
+            except OSError as error:
+                self._adopt_unrecorded(number, node, error)
         if (execution := self._all.get(number)) is not None:
             self._stop(execution, order["grace_s"])
 
@@ -187,8 +196,8 @@ class Table:
         except OSError:
             self._keep(self._path(execution.id, execution.node), self._started(execution))
         self._tell_started(execution)
-        if put_aside:
-            self._family.helpers[_remove_in_background(aside)] = execution.node
+        if put_aside and (helper := _remove_in_background(aside)) is not None:
+            self._family.helpers[helper] = execution.node
 
     def _tell_started(self, execution: Execution) -> None:
         self._send({"op": "started", "x": execution.id, "pid": execution.pid})
@@ -311,6 +320,10 @@ class Table:
         else:
             self._lose(number, node, reason)
 
+    def _adopt_unrecorded(self, number: int, node: str, error: OSError) -> None:
+        """What the disk does not let us know or forbid is of unknown outcome.  To die of it would lose all others' ends too."""
+        self._adopt_marked(number, node, f"its record cannot be used: {os.strerror(error.errno or errno.EIO)}")
+
     def _find_leader(self, execution: Execution, table: dict[int, Row], now: float) -> bool:
         """Whether an execution of unknown pid lives still; its leader is the marked process that leads a session."""
         if execution.pid is not None:
@@ -345,10 +358,10 @@ class Table:
         return f"{self._root}/{node}".encode(errors="surrogateescape")
 
     def _claim_for_good(self, number: int, node: str, lines: bytes) -> bool:
-        """Claim the execution so that it never starts; False where it was claimed before."""
+        """Claim the execution so that it never starts; False where it was claimed before.  Raises OSError."""
         path = self._path(number, node)
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         try:
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
             record = records.claim(path)
         except FileExistsError:
             return False
@@ -395,9 +408,15 @@ class Table:
             self._append_to(path, lines)
 
 
-def _remove_in_background(path: str) -> int:
-    """Remove a folder in a child of its own, since it may be large; the child's pid."""
-    pid = os.fork()
+def _remove_in_background(path: str) -> int | None:
+    """Remove a folder in a child of its own, since it may be large; the child's pid.
+
+    None where there can be no more processes: then the folder lies in the node's `volatile` until that is emptied.
+    """
+    try:
+        pid = os.fork()
+    except OSError:
+        return None
     if pid == 0:
         try:
             os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # above all the lock: it must end with the supervisor

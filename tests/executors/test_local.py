@@ -398,6 +398,41 @@ def test_a_full_disk_loses_no_end(tmp_path: Path) -> None:
     play(fill())
 
 
+def test_records_that_cannot_be_used_end_nothing_else(tmp_path: Path) -> None:
+    """An execution that can be neither looked up nor forbidden is lost; what else runs is still watched by the same supervisor."""
+
+    async def block() -> None:
+        async with driving(make(tmp_path)) as driver:
+            driver.submit(run(1, waiting(tmp_path)))
+            await driver.report(ExecutionStarted, 1)
+            pid, records = supervisor_of(driver), record(tmp_path).parent
+            records.rename(tmp_path / "records")
+            records.touch()
+            driver.submit(stop(2))
+            driver.executor.recover([run(3, "true")], {})
+            for number in (2, 3):
+                end = await driver.end(number)
+                assert isinstance(end, ExecutionLost)
+                assert "its record cannot be used" in end.reason
+            (tmp_path / "go").touch()
+            assert (await driver.exit(1)).exit_code == 3
+            assert supervisor_of(driver) == pid
+            records.unlink()
+            (tmp_path / "records").rename(records)
+
+    play(block())
+
+
+def test_a_folder_that_cannot_be_removed_for_want_of_processes_stays() -> None:
+    """The program that takes its place runs already: the supervisor must not die of it.  In a process of its own, for the limit."""
+    code = (
+        "import os, resource; from jobledger.executors.supervised import _remove_in_background as remove\n"
+        "if os.getuid() == 0: os.setuid(65534)\n"
+        "resource.setrlimit(resource.RLIMIT_NPROC, (0, 0)); assert remove('/nowhere') is None"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=BOUND_S)
+
+
 # --- programs of all kinds ---
 
 
