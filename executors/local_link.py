@@ -3,6 +3,7 @@
 1. What is sent while the link is down is dropped: after each (re)connection `connected` is called, and the owner says again
    what it wants.  Saying it twice does no harm.
 2. A supervisor that died is replaced.  One that keeps dying, or another engine that took over, ends the link: `failed`.
+3. Who comes back is not newer than who has come meanwhile: an engine that slept through its replacement replaces nobody.
 """
 
 import asyncio
@@ -61,6 +62,7 @@ class Link:
         self._received = received
         self._writer: asyncio.StreamWriter | None = None
         self._runner: asyncio.Task[None] | None = None
+        self._identity = os.urandom(6).hex()
         self._lost: list[float] = []
         self.failure: asyncio.Future[ExecutorError] = asyncio.get_running_loop().create_future()
         self.supervisor_pid: int | None = None
@@ -116,7 +118,7 @@ class Link:
                 return
             message = json.loads(line)
             if message["op"] == "replaced":
-                raise ExecutorError(f"another engine of ledger {self._ledger} took over the local executor in {self._root}")
+                raise self._replaced()
             self._received(message)
 
     async def _connect(self) -> asyncio.StreamReader:
@@ -138,10 +140,12 @@ class Link:
         raise ExecutorError(f"the local executor's supervisor cannot be reached at {problem}; its log is {self._log}")
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Introduce ourselves; False where the supervisor was about to end.  Raises ExecutorError for one of another version."""
+        """Introduce ourselves; False where the supervisor was about to end.  Raises ExecutorError for one of another version, or in another's hands."""
         hello = {
             "op": "hello",
             "version": supervisor.VERSION,
+            "engine": self._identity,
+            "again": self.supervisor_pid is not None,
             "drain_grace_s": self._drain_grace_s,
             "environment": layout.inherited(dict(os.environb)),
         }
@@ -152,6 +156,9 @@ class Link:
         except (OSError, ValueError, TimeoutError):
             await self._disconnect()
             return False
+        if answer["op"] == "replaced":
+            await self._disconnect()
+            raise self._replaced()
         if answer["version"] != supervisor.VERSION:
             await self._disconnect()
             raise ExecutorError(
@@ -161,6 +168,9 @@ class Link:
         self.supervisor_pid = answer["pid"]
         self._connected()
         return True
+
+    def _replaced(self) -> ExecutorError:
+        return ExecutorError(f"another engine of ledger {self._ledger} took over the local executor in {self._root}")
 
     async def _disconnect(self) -> None:
         writer, self._writer = self._writer, None

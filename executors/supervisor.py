@@ -5,7 +5,7 @@ then detached itself), 3 where another one holds the lock.
 
 1. One per ledger and root: it holds a lock on `<root>/.control/<ledger>.lock` as long as it lives.
 2. It outlives the engine.  With no engine and nothing left to watch over it ends by itself.
-3. The newest engine wins: the one before it is told and let go.
+3. The newest engine wins: the one before it is told and let go.  One that comes back after it lost its connection is not newer.
 4. One thread, no waiting but in the selector.  It starts in a few milliseconds and stays small: it imports the standard library
    only, never jobledger, and reaches its neighbours through a bare package of its own.
 
@@ -63,6 +63,8 @@ class Connection:
         self.input = bytearray()
         self.output = bytearray()
         self.writing = False
+        self.engine = ""
+        """Which engine it is, as it says of itself."""
 
     def read(self) -> list[dict[str, Any]] | None:
         """The orders that have come; None where the engine is gone or talks nonsense."""
@@ -165,6 +167,11 @@ class Server:
 
     def _welcome(self, connection: Connection, hello: dict[str, Any]) -> None:
         if hello["version"] == VERSION:
+            connection.engine = hello["engine"]
+            if hello["again"] and self._engine is not None and self._engine.engine != connection.engine:
+                connection.output += to_line({"op": "replaced"})
+                self._flush(connection)
+                return
             if self._engine is not None:
                 # What the older engine asked for and was not begun is dropped: only the newest knows what is still wanted.
                 self._orders.clear()

@@ -1,4 +1,4 @@
-"""An engine to be killed: gives one command to a local executor, says so when it runs, and then waits for ever.
+"""An engine to be killed: gives one command to a local executor, says so when it runs, and then waits until the executor fails.
 
 python drive_forever.py FOLDER COMMAND_LINE
 """
@@ -13,11 +13,12 @@ from jobledger.testing.executors import driving, run
 
 
 async def main(folder: Path, command_line: str) -> None:
-    async with driving(LocalExecutor(folder / "nodes")) as driver:
+    executor = LocalExecutor(folder / "nodes")
+    async with driving(executor) as driver:
         driver.submit(run(1, command_line))
         await driver.report(ExecutionStarted, 1)
         print("started", flush=True)  # noqa: T201 - to the test
-        await asyncio.Event().wait()
+        print(await executor.failed(), flush=True)  # noqa: T201 - to the test
 
 
 asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))

@@ -211,6 +211,42 @@ def test_the_newest_engine_wins(tmp_path: Path) -> None:
     play(compete())
 
 
+def test_an_engine_that_slept_through_its_replacement_replaces_nobody(tmp_path: Path) -> None:
+    """It was stopped while its supervisor died and a newer engine started another: it comes back to that one, and has to go."""
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("drive_forever.py")), str(tmp_path), waiting(tmp_path)], stdout=subprocess.PIPE
+    ) as older:
+        assert older.stdout is not None
+        assert older.stdout.readline() == b"started\n"
+        older.send_signal(signal.SIGSTOP)
+
+        async def take_over() -> None:
+            held = [
+                one for one in psutil.process_iter(["cmdline"]) if {supervisor.__file__, str(tmp_path / "nodes")} <= set(one.info["cmdline"] or ())
+            ]
+            (first,) = held
+            first.kill()
+            async with driving(make(tmp_path), boot=False) as newer:
+                newer.executor.recover([run(1, waiting(tmp_path))], {NODE: POOL})
+                pid = supervisor_of(newer)
+                older.send_signal(signal.SIGCONT)
+                assert b"took over" in await asyncio.to_thread(older.stdout.readline)
+                (tmp_path / "go").touch()
+                await newer.end(1)
+                newer.submit(run(2, "true"))
+                assert (await newer.exit(2)).exit_code == 0
+                assert supervisor_of(newer) == pid
+                assert isinstance(newer.executor, LocalExecutor)
+                await kill_supervisor(newer)  # and who comes back to nobody else's is let in
+                newer.submit(run(3, "true"))
+                assert (await newer.exit(3)).exit_code == 0
+
+        try:
+            play(take_over())
+        finally:
+            older.kill()
+
+
 def test_a_second_supervisor_does_not_run(tmp_path: Path) -> None:
     async def start_another() -> None:
         async with driving(make(tmp_path)) as driver:
