@@ -1,7 +1,7 @@
 """Node: a machine, or a part of one, that runs what the pool's jobs place on it.
 
 1. `idle` has no task, `running` has at least one (a task that waits for preparation counts; a release does not).
-2. An incarnation is one boot that was asked for or noticed.  A node that goes down first loses what runs on it, through stops
+2. An incarnation is one boot that was asked for or noticed; its number is never used again for a node of that name.  A node that goes down first loses what runs on it, through stops
    that are seen to have worked; only then is it booted or retired.
 3. A node that is `unknown` or `preempted` cannot be asked: what ran there has an unresolved outcome at once.  When it comes back
    it is rebooted first, so that nothing of the old life goes on beside the new.
@@ -314,6 +314,7 @@ def on_added(world: World, event: NodeAdded, at: Micros) -> None:
         id=event.node,
         pool=event.pool,
         number=pool.added,
+        incarnation=world.past_incarnations.pop(event.node, 0) + 1,
         state=state,
         scheduling=SCHEDULING.move(ABSENT, event, event.node),
         changed_at=at,
@@ -367,6 +368,10 @@ def on_changed(
             pass
     _count(world, node, was)
     _touched(world, node)
+    if {was, node.state} != {"idle", "running"}:  # A release waits for a node to come up or be given up, not for its load.
+        for job in node.jobs:
+            if world.jobs[job].ending:
+                world.agenda.job(job)
 
 
 def on_scheduling(world: World, event: NodeSchedulingDisabled | NodeSchedulingEnabled, _at: Micros) -> None:
@@ -380,6 +385,7 @@ def on_removed(world: World, event: NodeRemoved, _at: Micros) -> None:
     NODE.move(node.state, event, event.node)
     pool.leaving -= 1
     drop_node_index(pool, event.node)
+    world.past_incarnations[event.node] = node.incarnation
     del pool.nodes[event.node], pool.unsettled[event.node]
     if node.owes is not None:
         world.owed.drop(node.owes)
@@ -390,8 +396,9 @@ def on_removed(world: World, event: NodeRemoved, _at: Micros) -> None:
 
 def _reconsider_jobs(world: World, pool: Pool) -> None:
     """The number of nodes has changed: jobs that wait may be blocked now, or no longer."""
-    for _, _, job in pool.ready:
-        world.agenda.job(job)
+    for _, _, job_id in pool.ready:
+        if (job := world.jobs[job_id]).ineligible or job.blocked:
+            world.agenda.job(job_id)
 
 
 def _count(world: World, node: Node, was: str) -> None:
@@ -413,6 +420,3 @@ def _touched(world: World, node: Node) -> None:
     pool = world.pools[node.pool]
     if pool.allocation != "steady" or pool.state != "active":
         world.agenda.pool(node.pool)
-    for job in node.jobs:
-        if world.jobs[job].ending:
-            world.agenda.job(job)

@@ -5,7 +5,8 @@
    release is owed, and the debt is in the record.
 2. It starts only when the job is ending and no other execution of the job lives anywhere (customer: job active ->
    terminating -> completed; semantics 2.5).
-3. It has one try: a failure is recorded and never retried.  Only a run that the node cut short is owed again.
+3. It has one try: a failure is recorded and never retried.  Only a run that the node cut short is owed again; one whose end
+   nobody saw on a node that stayed up may have run to its end, and is recorded as failed with an unknown outcome.
 4. Once completed it never runs again, whatever is asked of the job later (customer: delete after terminate).
 5. A debt that cannot be paid is settled by `ReleaseAbandoned` with its cause; no job ever claims a release that did not run.
 """
@@ -15,7 +16,7 @@ from typing import Final, Literal
 
 from . import execution as executions
 from .events import Event, ReleaseAbandoned, ReleaseCompleted, ReleaseInterrupted, ReleaseOwed, ReleaseStarted
-from .failure import FailureInfo, ended_failure, exit_code_failure
+from .failure import FailureInfo, ended_failure, exit_code_failure, unknown_outcome_failure
 from .ids import JobId, Micros, NodeId
 from .machine import ABSENT, Machine, rows
 from .outcome import Ended, NeverRan, Outcome, Unresolved
@@ -33,6 +34,8 @@ RELEASE: Final = Machine(
         ("owed", ReleaseAbandoned, "abandoned"),
     ),
 )
+
+_UP: Final = frozenset({"idle", "running", "offline"})
 
 Reached = Literal["attempted", "prepared", "taskRan"]
 
@@ -79,7 +82,7 @@ def pay(world: World, job: Job) -> Iterator[Event]:
         node = world.nodes[node_id]
         if node.state in _CANNOT_RUN:
             yield ReleaseAbandoned(job=job.id, node=node_id, cause=_CANNOT_RUN[node.state])
-        elif node.state in {"idle", "running", "offline"}:
+        elif node.state in _UP:
             release = job.releases[node_id]
             event = executions.request(world, "release", job.id, spec.id, node_id, release.launches + 1)
             yield event
@@ -108,6 +111,8 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
             yield ReleaseInterrupted(job=job, node=node, cause=wish.cause if wish is not None else "stopped by the executor")
         case Unresolved() if wish is not None and not cut_short:
             yield _completed(job, node, None, _wished(wish))
+        case Unresolved(reason=reason) if wish is None and world.nodes[node].state in _UP:
+            yield _completed(job, node, None, unknown_outcome_failure(reason))
         case Unresolved(reason=reason):
             yield ReleaseInterrupted(job=job, node=node, cause=reason)
 

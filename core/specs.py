@@ -15,6 +15,8 @@ from attrs import evolve, frozen
 from . import limits
 from .ids import ID_PATTERN, Duration, JobId, PoolId, TaskId
 
+NODE_ID_LENGTH_MAX = 64
+
 ReleaseScope = Literal["taskRan", "prepared", "attempted"]
 OnAllTasksComplete = Literal["noaction", "terminatejob"]
 NodeFillType = Literal["spread", "pack"]
@@ -168,8 +170,8 @@ def check_pool(spec: PoolSpec) -> Iterator[Mistake]:
     yield from _check_id("id", spec.id)
     yield from _check_range("nodes", spec.nodes, 0, limits.NODES_PER_POOL_MAX)
     yield from _check_range("taskSlotsPerNode", spec.task_slots_per_node, 1, limits.TASK_SLOTS_PER_NODE_MAX)
-    if len(f"{spec.id}-{spec.nodes}") > 64:
-        yield Mistake(path="id", text="too long: node ids are the pool's id and a number, 64 characters in all")
+    if len(f"{spec.id}-{spec.nodes}") > NODE_ID_LENGTH_MAX:
+        yield Mistake(path="id", text=f"too long: node ids are the pool's id and a number, {NODE_ID_LENGTH_MAX} characters in all")
     if (start := spec.start_task) is not None:
         yield from _check_command_line("startTask.commandLine", start.command_line)
         yield from _check_environment("startTask.environmentSettings", start.environment_settings)

@@ -253,6 +253,8 @@ class World:
     executions: dict[ExecutionId, Execution] = Factory(dict)
     jobs_of_pool: dict[PoolId, dict[JobId, None]] = Factory(dict)
     """Jobs that are not over, by the pool they name, whether or not it exists."""
+    past_incarnations: dict[NodeId, int] = Factory(dict)
+    """The last incarnation of each node that has left, for the next one of its name: a late answer of the old one must not fit."""
     next_execution: int = 1
     jobs_created: int = 0
     engine_epoch: int = 0

@@ -103,6 +103,14 @@ def test_a_target_out_of_range_is_refused(target):
     assert f"target: {target}" in str(refusal)
 
 
+def test_a_pool_does_not_grow_past_the_length_of_a_node_id():
+    s = Scenario().given(CreatePool(spec=PoolSpec(id="p" * 62, nodes=9)))
+    s.run()
+    s.refuses(ResizePool(pool="p" * 62, target=10), "InvalidPropertyValue")
+    s.finish(ResizePool(pool="p" * 62, target=8))
+    s.refuses(ResizePool(pool="p" * 62, target=9), "InvalidPropertyValue")  # The number of a node that has left is not used again.
+
+
 def test_a_pool_that_is_not_steady_is_not_resized():
     unanswered().refuses(ResizePool(pool="p", target=5), "PoolBeingResized")
 
@@ -185,6 +193,16 @@ def test_a_pool_of_the_same_name_prepares_anew_though_its_nodes_have_the_same_na
     assert s.launches() == ["jobpreparation@p-1", "t1@p-1", "jobpreparation@p-1", "t1@p-1"]
     s.finish(TerminateJob(job="j"))
     assert s.launches(task="jobrelease") == ["jobrelease@p-1"]
+
+
+def test_late_answers_of_a_node_of_the_old_pool_do_not_fit_that_of_the_new():
+    s = steady(nodes=1)
+    s.finish(DeletePool(pool="p"))
+    s.given(CreatePool(spec=PoolSpec(id="p", nodes=1)))
+    s.ignores(NodeReady(node="p-1", boot_id="p-1-boot-1", incarnation=1))
+    s.ignores(NodeRetired(node="p-1", incarnation=2))
+    s.run()
+    assert (s.world.nodes["p-1"].state, s.world.nodes["p-1"].incarnation) == ("idle", 3)
 
 
 def test_a_node_that_failed_preparation_in_the_old_pool_is_eligible_in_the_new(given):
