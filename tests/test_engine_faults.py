@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+import psutil
 import pytest
 from attrs import evolve
 
@@ -255,7 +257,8 @@ def test_only_a_process_of_this_machine_can_be_known_to_be_dead():
     host, pid, start, engine = new_name().split("/")
     owners = {
         new_name(): False,
-        f"{host}/{pid}/{int(start) - 500}/{engine}": True,  # the pid belongs to a younger process now
+        f"{host}/{pid}/{start[:-1]}{(int(start[-1]) + 5) % 10}/{engine}": True,  # the pid belongs to another process now
+        f"{host}/{pid}/x{start[1:]}/{engine}": True,  # of another boot
         f"{host}/{2**22 + 1}/{start}/{engine}": True,  # beyond any pid
         f"elsewhere/{pid}/1/{engine}": False,
         "someone": False,
@@ -263,6 +266,20 @@ def test_only_a_process_of_this_machine_can_be_known_to_be_dead():
         f"{host}/{pid}/no/{engine}": False,
     }
     assert {owner: certainly_dead(Lease(owner=owner, epoch=1, expires_at=0)) for owner in owners} == owners
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_clock_that_is_set_makes_no_living_engine_dead(tmp_path, monkeypatch):
+    """The kernel reckons when it booted by the clock: set it, and every process seems to have started at another time."""
+    owner = Lease(owner=new_name(), epoch=1, expires_at=0)
+    for entry in Path("/proc").iterdir():
+        if entry.name != "stat":
+            (tmp_path / entry.name).symlink_to(entry)
+    lines = Path("/proc/stat").read_text().splitlines()
+    later = [f"btime {int(line.split()[1]) + 3600}" if line.startswith("btime") else line for line in lines]
+    (tmp_path / "stat").write_text("\n".join(later) + "\n")
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert not certainly_dead(owner)
 
 
 # --- executors ------------------------------------------------------------------------------------------------
