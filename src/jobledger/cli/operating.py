@@ -1,5 +1,6 @@
 """Families of commands: `jobledger pools`, `nodes` and `tasks`, each of which lists where no more is said."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -11,6 +12,8 @@ from . import reading
 from .asking import ask_engine, asking
 from .common import ListingGroup
 from .complete import job_ids, node_ids, pool_ids, task_ids
+
+NodeRequest = q.RebootNode | q.ReimageNode | q.RemoveNode | q.DeallocateNode | q.StartNode | q.DisableScheduling | q.EnableScheduling
 
 _pool_argument = click.argument("pool", shell_complete=pool_ids)
 _node_argument = click.argument("node", shell_complete=node_ids)
@@ -98,10 +101,23 @@ pools.add_command(reading.pools, "list")
 nodes.add_command(reading.nodes, "list")
 
 
-@nodes.command("reboot")
-@_node_argument
-@asking
-def reboot(node: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
+def _about_node(name: str, request: type[NodeRequest], said: str) -> Callable[[Callable[[], None]], click.Command]:
+    """A command that asks for one thing about one node; what it decorates has the help."""
+
+    def make(described: Callable[[], None]) -> click.Command:
+        @nodes.command(name, help=described.__doc__)
+        @_node_argument
+        @asking
+        def command(node: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
+            ask_engine(ledger, [request(node=NodeId(node))], said.format(node=node), timeout_s=timeout_s, as_json=as_json)
+
+        return command
+
+    return make
+
+
+@_about_node("reboot", q.RebootNode, "node {node} is rebooting")
+def reboot() -> None:
     """Reboot a node: what runs there is stopped and requeued.
 
     Preparation runs again before the next task of a job there, unless the job says otherwise (rerunOnNodeRebootAfterSuccess).
@@ -110,13 +126,10 @@ def reboot(node: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     \b
       jobledger nodes reboot workstation-2
     """
-    ask_engine(ledger, [q.RebootNode(node=NodeId(node))], f"node {node} is rebooting", timeout_s=timeout_s, as_json=as_json)
 
 
-@nodes.command("reimage")
-@_node_argument
-@asking
-def reimage(node: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
+@_about_node("reimage", q.ReimageNode, "node {node} is being reimaged")
+def reimage() -> None:
     """Give a node back as new: what runs there is requeued, and its files are removed.
 
     This is what makes a node eligible again for a job whose preparation failed there.  A release that it owed has nothing left to release,
@@ -125,67 +138,51 @@ def reimage(node: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     \b
       jobledger nodes reimage workstation-2
     """
-    ask_engine(ledger, [q.ReimageNode(node=NodeId(node))], f"node {node} is being reimaged", timeout_s=timeout_s, as_json=as_json)
 
 
-@nodes.command("remove")
-@_node_argument
-@asking
-def remove(node: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
+@_about_node("remove", q.RemoveNode, "node {node} is leaving its pool")
+def remove() -> None:
     """Remove a node from its pool: what runs there is requeued, and its files are removed.
 
     \b
       jobledger nodes remove workstation-2
     """
-    ask_engine(ledger, [q.RemoveNode(node=NodeId(node))], f"node {node} is leaving its pool", timeout_s=timeout_s, as_json=as_json)
 
 
-@nodes.command("deallocate")
-@_node_argument
-@asking
-def deallocate(node: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
+@_about_node("deallocate", q.DeallocateNode, "node {node} is being deallocated")
+def deallocate() -> None:
     """Switch a node off without removing it: what runs there is requeued, and its files are removed.
 
     \b
       jobledger nodes deallocate workstation-2
     """
-    ask_engine(ledger, [q.DeallocateNode(node=NodeId(node))], f"node {node} is being deallocated", timeout_s=timeout_s, as_json=as_json)
 
 
-@nodes.command("start")
-@_node_argument
-@asking
-def start(node: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
+@_about_node("start", q.StartNode, "node {node} is starting")
+def start() -> None:
     """Start a deallocated node again.
 
     \b
       jobledger nodes start workstation-2
     """
-    ask_engine(ledger, [q.StartNode(node=NodeId(node))], f"node {node} is starting", timeout_s=timeout_s, as_json=as_json)
 
 
-@nodes.command("disable-scheduling")
-@_node_argument
-@asking
-def disable_scheduling(node: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
+@_about_node("disable-scheduling", q.DisableScheduling, "node {node} takes no more tasks")
+def disable_scheduling() -> None:
     """Place no more tasks on a node; those that run there are requeued, and then it is offline.  Releases still run there.
 
     \b
       jobledger nodes disable-scheduling workstation-2
     """
-    ask_engine(ledger, [q.DisableScheduling(node=NodeId(node))], f"node {node} takes no more tasks", timeout_s=timeout_s, as_json=as_json)
 
 
-@nodes.command("enable-scheduling")
-@_node_argument
-@asking
-def enable_scheduling(node: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
+@_about_node("enable-scheduling", q.EnableScheduling, "node {node} takes tasks again")
+def enable_scheduling() -> None:
     """Let a node take tasks again.
 
     \b
       jobledger nodes enable-scheduling workstation-2
     """
-    ask_engine(ledger, [q.EnableScheduling(node=NodeId(node))], f"node {node} takes tasks again", timeout_s=timeout_s, as_json=as_json)
 
 
 @click.group(cls=ListingGroup)
