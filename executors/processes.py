@@ -65,8 +65,8 @@ def look_up(pid: int) -> Row | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return _parse_stat(pid, file.read())
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None  # gone, or another user's where these are hidden (hidepid=1)
 
 
 def lives(pid: int, span: Span) -> bool:

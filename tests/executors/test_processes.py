@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,20 @@ def test_an_environment_is_read_where_the_system_allows_it() -> None:
         else:
             assert processes.environment_of(child.pid) == {}
         child.kill()
+
+
+@pytest.mark.skipif(not processes.LINUX or os.geteuid() != 0, reason="needs to mount a /proc of its own")
+def test_processes_of_others_may_be_closed_to_us() -> None:
+    """With `hidepid=1` they are listed and cannot be read; ours are found all the same."""
+    code = (
+        "import os, subprocess; from jobledger.executors import processes\n"
+        "subprocess.run(['mount', '-t', 'proc', '-o', 'hidepid=1', 'proc', '/proc'], check=True)\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "assert os.getpid() in processes.snapshot() and processes.look_up(1) is None"
+    )
+    subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", '"$0" -c "$1"; exit', sys.executable, code], check=True, timeout=30
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
