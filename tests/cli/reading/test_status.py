@@ -54,7 +54,7 @@ def test_status_of_everything_as_json(invoke, record, scenario):
 def test_status_tells_whether_an_engine_drives_the_ledger(invoke, record, scenario):
     record(scenario("t1"))
     alive = new_name()
-    host, pid, _, engine = alive.split("/")
+    host, pid, start, engine = alive.split("/")
     store = SqliteStore.open(LEDGER)
 
     def told(owner, *, now, ttl=60_000_000):
@@ -68,7 +68,7 @@ def test_status_tells_whether_an_engine_drives_the_ledger(invoke, record, scenar
     try:
         assert told(alive, now=wall_clock()) == "driving"
         assert told(alive, now=wall_clock() - 2_000_000, ttl=1_000_000) == "gone"
-        assert told(f"{host}/{pid}/1/{engine}", now=wall_clock()) == "gone"  # this pid, but of a process born at another time
+        assert told(f"{host}/{pid}/{start}0/{engine}", now=wall_clock()) == "gone"  # this pid, but of a process born at another time
     finally:
         store.close()
 
