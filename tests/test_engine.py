@@ -229,11 +229,9 @@ def test_an_executor_of_a_third_party_comes_by_its_entry_point(monkeypatch, tmp_
             await engine.submit(shell_job(), shell_tasks(2))
             await engine.wait(JobId("j"), timeout_s=BOUND_S)
             assert engine.executor_of(PoolId("p")).opened == 1
-        engine = await Engine.open(MemoryStore())
-        with pytest.raises(ExecutorError, match="'broken' cannot be loaded"):
-            await engine.create_pool(pool_spec(executor="broken"))
-        with pytest.raises(ExecutorError, match="'broken' cannot be loaded"):
-            await engine.close()
+        async with await Engine.open(MemoryStore()) as engine:
+            with pytest.raises(RequestRefused, match="'broken' cannot be loaded"):
+                await engine.create_pool(pool_spec(executor="broken"))
 
     asyncio.run(scenario())
     assert flyer_of_a_third_party.made == [tmp_path / "nodes"]

@@ -306,6 +306,32 @@ def test_an_executor_that_can_do_no_more_stops_the_engine(instant, pool_spec, sh
     asyncio.run(scenario())
 
 
+def test_a_pool_whose_executor_cannot_be_opened_is_refused(tmp_path, instant, pool_spec, shell_job, shell_tasks):
+    """Whoever asks, and again after a restart; what the other pools have to do is not held up."""
+
+    class Unreachable(instant):
+        async def open(self, sink, *, ledger_id):
+            raise ExecutorError("the cluster does not answer")
+
+    async def scenario(refused):
+        store = SqliteStore.open(tmp_path / "ledger.db")
+        store.put_request(letter(q.CreatePool(spec=pool_spec("far", executor="far")), refused))
+        async with await Engine.open(store, executors={"instant": instant(), "far": Unreachable()}) as engine:
+            reply = await answered(store, refused)
+            assert (reply.accepted, reply.code) == (False, "ExecutorUnavailable")
+            before = engine.position
+            with pytest.raises(RequestRefused, match="the cluster does not answer"):
+                await engine.create_pool(pool_spec("far", executor="far"))
+            assert engine.position == before
+            await engine.create_pool(pool_spec())
+            await engine.submit(shell_job(refused), shell_tasks(1))
+            await engine.wait(JobId(refused), timeout_s=BOUND_S)
+            assert list(engine.world.pools) == ["p"]
+
+    asyncio.run(scenario("first"))
+    asyncio.run(scenario("second"))
+
+
 def test_an_executor_that_fails_while_another_is_opened_stops_the_engine(tmp_path, instant, pool_spec):
     class Failing(instant):
         async def open(self, sink, *, ledger_id):

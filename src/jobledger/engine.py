@@ -416,7 +416,21 @@ class Engine:
         """Open executors of pools that are about to be created, so that their commands find them."""
         while missing := self._missing_executors():  # Opening one takes a while, in which more may arrive.
             for name in missing:
-                await self._open_executor(name)
+                try:
+                    await self._open_executor(name)
+                except ExecutorError as error:
+                    self._refuse_pools(name, RequestRefused("ExecutorUnavailable", f"pool.executor: {error}"))
+
+    def _refuse_pools(self, executor: str, refusal: RequestRefused) -> None:
+        """Create no pool of an executor that cannot be opened; the others' work goes on."""
+        arrivals, self._arrivals = self._arrivals, deque()
+        for arrival in arrivals:
+            if not isinstance(arrival.stimulus, q.CreatePool) or arrival.stimulus.spec.executor != executor:
+                self._arrivals.append(arrival)
+            elif arrival.letter is not None:
+                self._recorder.refuse(arrival.letter, refusal, self._time())
+            elif arrival.answer is not None:
+                arrival.answer(refusal)
 
     def _missing_executors(self) -> set[str]:
         wanted = {arrival.stimulus.spec.executor for arrival in self._arrivals if isinstance(arrival.stimulus, q.CreatePool)}
