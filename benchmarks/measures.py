@@ -22,31 +22,38 @@ from jobledger.core.events import Event, ExecutionConfirmed
 from jobledger.core.evolve import evolve
 from jobledger.core.ids import SECOND, Duration, ExecutionId, JobId, Micros, NodeId, PoolId, TaskId
 from jobledger.core.ports import NewEvent
+from jobledger.core.specs import TaskDependencies
 from jobledger.core.world import World
 from jobledger.replay import replay
 
 HERE = Path(__file__).parent
 
 
-def job(count: int, command: str = "/bin/true") -> tuple[JobSpec, list[TaskSpec]]:
-    """A job with preparation and release and so many tasks."""
+def job(count: int, command: str = "/bin/true", *, chained: bool = False) -> tuple[JobSpec, list[TaskSpec]]:
+    """A job with preparation and release and so many tasks; `chained`, each depends on the one eight before it."""
     spec = JobSpec(
         id=JobId("bench"),
         pool_info=PoolInfo(pool_id=PoolId("bench")),
         job_preparation_task=PreparationSpec(command_line=command),
         job_release_task=ReleaseSpec(command_line=command),
         on_all_tasks_complete="terminatejob",
+        uses_task_dependencies=chained,
     )
-    return spec, [TaskSpec(id=TaskId(f"task{number:06}"), command_line=command) for number in range(count)]
+    waits = [TaskDependencies(task_ids=(_task_id(number - 8),)) if chained and number >= 8 else None for number in range(count)]
+    return spec, [TaskSpec(id=_task_id(number), command_line=command, depends_on=waits[number]) for number in range(count)]
+
+
+def _task_id(number: int) -> TaskId:
+    return TaskId(f"task{number:06}")
 
 
 # --- the core -------------------------------------------------------------------------------------------------
 
 
-def simulate(count: int, nodes: int = 8) -> tuple[list[tuple[Event, Micros]], float]:
+def simulate(count: int, nodes: int = 8, *, chained: bool = False) -> tuple[list[tuple[Event, Micros]], float]:
     """One job through the core alone; its events, and the seconds it took to decide and fold them."""
     world, log, now = World(), [], 0
-    spec, tasks = job(count)
+    spec, tasks = job(count, chained=chained)
     waiting: list[Any] = [requests.CreatePool(spec=PoolSpec(id=PoolId("bench"), nodes=nodes)), requests.SubmitJob(spec=spec, tasks=tuple(tasks))]
     begin = time.perf_counter()
     while waiting:

@@ -6,9 +6,11 @@ The answers are facts of the world now; what led to them is in the ledger.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from attrs import frozen
 
+from . import dependencies
 from . import job as jobs
 from . import task as tasks
 from .ids import JobId, NodeId, TaskId
@@ -16,6 +18,12 @@ from .world import Execution, Job, Node, Pool, Run, Task, World, present, takes_
 
 NODES_NAMED_MAX = 8
 """Nodes that one reason names; the text says how many more there are."""
+
+DEPENDENCIES_NAMED_MAX = 8
+"""Things that a task waits for, likewise."""
+
+CYCLE_STEPS_MAX = 10_000
+"""Tasks visited in search of a cycle of dependencies: an answer that takes longer is not worth the wait."""
 
 
 @frozen(kw_only=True)
@@ -43,6 +51,8 @@ def explain(world: World, job_id: JobId, task_id: TaskId | None = None) -> list[
 
 def _task(world: World, job: Job, task: Task) -> Iterator[Reason]:
     match task.state:
+        case "active" if task.unmet:
+            yield from _waits_for_tasks(job, task)
         case "active":
             yield from _waits_for_a_node(world, job)
         case "preparing" if task.node is not None:
@@ -57,6 +67,49 @@ def _task(world: World, job: Job, task: Task) -> Iterator[Reason]:
         yield Reason(code="Retried", text=f"it was retried {_count(task.retries, 'time')} ({limit}); the last exit code was {task.exit_code}")
     if task.requeues:
         yield Reason(code="Requeued", text=f"it was requeued {_count(task.requeues, 'time')}, which counts as no retry", subject=task.node)
+
+
+def _waits_for_tasks(job: Job, task: Task) -> Iterator[Reason]:
+    for one in islice(dependencies.unmet(job, task), DEPENDENCIES_NAMED_MAX):
+        if isinstance(one, int):
+            yield Reason(
+                code="DependencyNotMet", text=f"it depends on number {one}, and no task whose id reads as {one} has succeeded", subject=str(one)
+            )
+        else:
+            yield _waits_for_task(job, one)
+    if task.unmet > DEPENDENCIES_NAMED_MAX:
+        yield Reason(code="DependencyNotMet", text=f"and on {task.unmet - DEPENDENCIES_NAMED_MAX} more", subject=job.id)
+    if circle := _circle(job, task.spec.id):
+        yield Reason(code="DependencyCycle", text=f"these tasks wait for each other and will never run: {' -> '.join(circle)}", subject=task.spec.id)
+
+
+def _waits_for_task(job: Job, one: TaskId) -> Reason:
+    other = job.tasks.get(one)
+    if other is None:
+        return Reason(code="DependencyUnknown", text=f"it depends on task {one}, which the job does not have", subject=one)
+    if other.state == "completed":
+        return Reason(
+            code="DependencyFailed", text=f"it depends on task {one}, which failed: it waits until that one is reactivated and succeeds", subject=one
+        )
+    return Reason(code="DependencyNotMet", text=f"it depends on task {one}, which is {other.state}", subject=one)
+
+
+def _circle(job: Job, start: TaskId) -> list[TaskId]:
+    """The way from a task through what it waits for back to itself; empty if there is none within the bound."""
+    before: dict[TaskId, TaskId] = {}
+    looking = [start]
+    while looking and len(before) < CYCLE_STEPS_MAX:
+        at = looking.pop()
+        for one in dependencies.unmet(job, job.tasks[at]):
+            if one == start:
+                way = [start, at]
+                while way[-1] != start:
+                    way.append(before[way[-1]])
+                return way[::-1] if len(way) > 2 or at != start else [start, start]
+            if not isinstance(one, int) and one in job.tasks and one not in before:
+                before[one] = at
+                looking.append(one)
+    return []
 
 
 def _waits_for_a_node(world: World, job: Job) -> Iterator[Reason]:
@@ -190,8 +243,11 @@ def _active(world: World, job: Job) -> Iterator[Reason]:
             text="all tasks are complete, and onAllTasksComplete is noaction: the job stays active until it is terminated or deleted",
             subject=job.id,
         )
-    if job.counts["active"]:
+    if job.queue:
         yield from _waits_for_a_node(world, job)
+    elif job.counts["active"]:
+        text = f"{job.counts['active']} tasks wait for other tasks to succeed; ask for one of them to hear which"
+        yield Reason(code="WaitingForDependencies", text=text, subject=job.id)
     for node, run in _running(job.preparations):
         yield Reason(
             code="Preparing",

@@ -106,6 +106,8 @@ class JobFacts:
     live: dict[ExecutionId, None] = Factory(dict)
     tasks: dict[TaskId, TaskFacts] = Factory(dict)
     unfinished: dict[TaskId, None] = Factory(dict)
+    fulfilled: set[TaskId | int] = Factory(set)
+    """Ids that tasks have succeeded under, and the numbers these read as: what dependencies ask for."""
     visits: dict[NodeId, Visit] = Factory(dict)
 
 
@@ -299,6 +301,10 @@ def _record_task(history: History, event: e.TaskRetried | e.TaskRequeued | e.Tas
             job.unfinished[event.task] = None
         case e.TaskCompleted(result=result):
             task.succeeded = result == "success"
+            if task.succeeded and job.spec.uses_task_dependencies:
+                job.fulfilled.add(event.task)
+                if event.task.isascii() and event.task.isdecimal():
+                    job.fulfilled.add(int(event.task))
             job.unfinished.pop(event.task, None)
         case e.TaskDeleted():
             job.unfinished.pop(event.task, None)

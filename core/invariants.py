@@ -142,6 +142,19 @@ def release_comes_last(history: History, seen: Seen) -> Iterator[str]:
 # --- preparation ----------------------------------------------------------------------------------------------
 
 
+@invariant(e.TaskPreparing, e.TaskRunning, rule="semantics 3.3")
+def dependencies_come_first(history: History, seen: Seen) -> Iterator[str]:
+    """No task is placed before everything that it depends on has succeeded: tasks by id, and a task for each number of its ranges."""
+    event = seen.event
+    if not isinstance(event, e.TaskPreparing | e.TaskRunning) or (job := history.jobs.get(event.job)) is None:
+        return
+    wanted = task.spec.depends_on if (task := job.tasks.get(event.task)) is not None else None
+    if wanted is not None:
+        numbers = [number for part in wanted.task_id_ranges for number in range(part.start, part.end + 1)]
+        if missing := [one for one in (*wanted.task_ids, *numbers) if one not in job.fulfilled]:
+            yield f"task {event.task} of job {event.job} is placed, and {missing[:8]} have not succeeded"
+
+
 @invariant(e.ExecutionRequested, rule="semantics 2.2, 2.3")
 def preparation_before_task(history: History, seen: Seen) -> Iterator[str]:
     """Where a job has a preparation, no task starts on a node before preparation succeeded there (`waitForSuccess`) or was at
@@ -476,6 +489,7 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     release_completes_once,
     release_never_after_completion,
     release_comes_last,
+    dependencies_come_first,
     preparation_before_task,
     failed_preparation_bars_the_node,
     preparation_only_where_a_task_is_placed,

@@ -190,7 +190,7 @@ def rule(world: World, job: Job) -> Iterator[Event]:
 
 def _is_blocked(world: World, job: Job) -> bool:
     pool = world.pools.get(job.spec.pool_info.pool_id)
-    return pool is not None and bool(job.counts["active"]) and bool(pool.nodes) and len(job.ineligible) == len(pool.nodes)
+    return pool is not None and bool(job.queue) and bool(pool.nodes) and len(job.ineligible) == len(pool.nodes)
 
 
 def _clear_tasks(world: World, job: Job, option: DisableTasks) -> Iterator[Event]:

@@ -22,6 +22,12 @@ COMMAND_LINE_BYTES_MAX: Final = 32_768
 TASKS_PER_REQUEST_MAX: Final = 1_000_000
 """Tasks in one request: they become one atomic batch, which has to fit in memory."""
 
+DEPENDENCY_IDS_LENGTH_MAX: Final = 64_000
+"""Azure Batch's bound on the characters of all ids that one task depends on."""
+
+DEPENDENCY_NUMBERS_MAX: Final = 100_000
+"""Numbers in the ranges that one task depends on: each is an entry in an index while it is waited for."""
+
 NODES_PER_POOL_MAX: Final = 100_000
 TASK_SLOTS_PER_NODE_MAX: Final = 256
 """Azure Batch's own ceiling for taskSlotsPerNode."""

@@ -101,6 +101,22 @@ class StartTaskSpec:
 
 
 @frozen(kw_only=True)
+class TaskIdRange:
+    """Task ids that read as the whole numbers from `start` to `end`, both included."""
+
+    start: int
+    end: int
+
+
+@frozen(kw_only=True)
+class TaskDependencies:
+    """What has to succeed before a task is placed: tasks by id, and every number of the ranges."""
+
+    task_ids: tuple[TaskId, ...] = ()
+    task_id_ranges: tuple[TaskIdRange, ...] = ()
+
+
+@frozen(kw_only=True)
 class TaskSpec:
     """One task: a command line that some node of the job's pool runs once, retries apart."""
 
@@ -109,6 +125,7 @@ class TaskSpec:
     display_name: str | None = None
     environment_settings: tuple[EnvironmentSetting, ...] = ()
     constraints: TaskConstraints | None = None
+    depends_on: TaskDependencies | None = None
 
 
 @frozen(kw_only=True)
@@ -131,6 +148,7 @@ class JobSpec:
     job_release_task: ReleaseSpec | None = None
     common_environment_settings: tuple[EnvironmentSetting, ...] = ()
     on_all_tasks_complete: OnAllTasksComplete = "noaction"
+    uses_task_dependencies: bool = False
     metadata: tuple[MetadataItem, ...] = ()
 
 
@@ -239,6 +257,25 @@ def _check_task(job: JobSpec, task: TaskSpec) -> Iterator[Mistake]:
     yield from _check_environment("environmentSettings", task.environment_settings)
     if task.constraints is not None:
         yield from _check_constraints("constraints", task.constraints)
+    if task.depends_on is not None:
+        yield from _check_dependencies(job, task.depends_on)
+
+
+def _check_dependencies(job: JobSpec, wanted: TaskDependencies) -> Iterator[Mistake]:
+    if not job.uses_task_dependencies:
+        text = "the job does not say usesTaskDependencies: true"
+        yield Mistake(path="dependsOn", text=text, code="TaskDependenciesNotSpecifiedOnJob")
+    for number, task_id in enumerate(wanted.task_ids):
+        yield from _check_id(f"dependsOn.taskIds[{number}]", task_id)
+    if sum(map(len, wanted.task_ids)) > limits.DEPENDENCY_IDS_LENGTH_MAX:
+        text = f"more than {limits.DEPENDENCY_IDS_LENGTH_MAX} characters in all (Azure Batch's rule); use taskIdRanges"
+        yield Mistake(path="dependsOn.taskIds", text=text, code="TaskDependencyListTooLong")
+    for number, part in enumerate(wanted.task_id_ranges):
+        if not 0 <= part.start <= part.end:
+            yield Mistake(path=f"dependsOn.taskIdRanges[{number}]", text=f"from {part.start} to {part.end} is no range: 0 <= start <= end")
+    if sum(max(0, part.end - part.start + 1) for part in wanted.task_id_ranges) > limits.DEPENDENCY_NUMBERS_MAX:
+        text = f"more than {limits.DEPENDENCY_NUMBERS_MAX} numbers in all"
+        yield Mistake(path="dependsOn.taskIdRanges", text=text, code="TaskDependencyRangesTooLong")
 
 
 def _check_id(path: str, value: str) -> Iterator[Mistake]:

@@ -13,6 +13,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from . import dependencies
 from . import execution as executions
 from . import release as releases
 from .errors import RequestRefused
@@ -200,6 +201,7 @@ def on_added(world: World, event: TaskAdded, at: Micros) -> None:
     job.added += 1
     job.tasks[event.task] = task
     job.counts[state] += 1
+    dependencies.register(job, task)
     enqueue(world, job, task)
     world.agenda.job(event.job)
 
@@ -248,6 +250,7 @@ def on_completed(world: World, event: TaskCompleted, at: Micros) -> None:
     job, task = _move(world, event, at)
     if event.result == "success":
         job.succeeded += 1
+        dependencies.satisfy(world, job, event.task)
         world.nodes[present(task.node)].tasks_succeeded += 1
     _free_slot(world, job, task)
     task.ended_at = at
@@ -269,6 +272,7 @@ def on_deleted(world: World, event: TaskDeleted, at: Micros) -> None:
     if task.result == "success":
         job.succeeded -= 1
     _free_slot(world, job, task)
+    dependencies.forget(job, task)
     del job.tasks[event.task]
     trim_queue(world, job)
 

@@ -97,6 +97,8 @@ class Task:
     state: str
     changed_at: Micros
     added_at: Micros
+    unmet: int = 0
+    """How much of what the task depends on is not satisfied yet; an active task is queued only at 0."""
     node: NodeId | None = None
     execution: ExecutionId | None = None
     launches: int = 0
@@ -123,7 +125,11 @@ class Job:
     previous_state: str | None = None
     tasks: dict[TaskId, Task] = Factory(dict)
     queue: list[tuple[int, TaskId]] = Factory(list)
-    """Heap of active tasks by number; the first one is always active, others may have left."""
+    """Heap of active tasks by number that depend on nothing any more; the first one is always active, others may have left."""
+    dependents: dict[TaskId | int, dict[TaskId, None]] = Factory(dict)
+    """Tasks that wait, by what they wait for: a task's id, or a number of a range."""
+    satisfied: set[TaskId | int] = Factory(set)
+    """What tasks have succeeded for, where the job uses dependencies: their ids, and the numbers these read as."""
     counts: dict[str, int] = Factory(lambda: {"active": 0, "preparing": 0, "running": 0, "completed": 0})
     succeeded: int = 0
     added: int = 0
@@ -327,7 +333,9 @@ def node_command_key(node: Node) -> CommandKey | None:
 
 
 def enqueue(world: World, job: Job, task: Task) -> None:
-    """Put an active task into its job's queue."""
+    """Put an active task into its job's queue, unless it waits for other tasks."""
+    if task.unmet:
+        return
     heapq.heappush(job.queue, (task.number, task.spec.id))
     index_job(world, job)
 

@@ -14,7 +14,7 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from jobledger.core import advance as advancing
-from jobledger.core import deadlines, decide, evolve, execution, job, node, placement, preparation, release, task, world
+from jobledger.core import deadlines, decide, dependencies, evolve, execution, job, node, placement, preparation, release, task, world
 from jobledger.core import events as e
 from jobledger.core import reports as r
 from jobledger.core import requests as q
@@ -115,6 +115,10 @@ def retried(times: int) -> s.JobConstraints:
 
 TERMINATE = q.TerminateJob(job="j")
 PLAIN = a_job(prep=False)
+
+
+def depending(task: Any, *others: Any) -> s.TaskSpec:
+    return s.TaskSpec(id=task, command_line="work", depends_on=s.TaskDependencies(task_ids=others))
 
 
 def to_the_end() -> Trail:
@@ -380,6 +384,12 @@ CATALOGUE = [
         caught_by="release_comes_last",
         bug=releases_do_not_wait_for_tasks,
         script=terminated_while_running,
+    ),
+    Planted(
+        name="a task before the one that it depends on",
+        caught_by="dependencies_come_first",
+        bug=lambda: swapped(dependencies, "is_satisfied", lambda *_: True),
+        script=lambda: Trail(job=a_job(uses_task_dependencies=True), nodes=2, tasks=("t1", depending("t2", "t1"))),
     ),
     Planted(
         name="no preparation after a node was reimaged",

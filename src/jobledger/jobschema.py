@@ -30,6 +30,8 @@ RECORDS: Final[dict[type, str]] = {
     specs.PreparationSpec: "jobPreparationTask",
     specs.ReleaseSpec: "jobReleaseTask",
     specs.TaskSpec: "task",
+    specs.TaskDependencies: "taskDependencies",
+    specs.TaskIdRange: "taskIdRange",
     specs.TaskConstraints: "taskConstraints",
     specs.EnvironmentSetting: "environmentSetting",
     specs.MetadataItem: "metadataItem",
@@ -70,6 +72,7 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "jobReleaseTask": "What runs on a node when the job ends. It needs a job preparation task.",
         "commonEnvironmentSettings": "Environment variables for all of the job's command lines, preparation and release included.",
         "onAllTasksComplete": "Whether the job is terminated when all of its tasks are completed; a job without tasks counts as such.",
+        "usesTaskDependencies": "Whether tasks of the job may say `dependsOn`.",
         "metadata": "Names and values that are stored and shown, and mean nothing to jobledger.",
     },
     specs.PoolInfo: {"poolId": "Id of the pool. A pool that does not exist yet is waited for."},
@@ -99,6 +102,15 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "displayName": "A name for people; it need not be unique.",
         "environmentSettings": _ENVIRONMENT,
         "constraints": "Limits of the task; the job's apply where it has none.",
+        "dependsOn": "Tasks that have to succeed before this one is placed; the job has to say `usesTaskDependencies: true`.",
+    },
+    specs.TaskDependencies: {
+        "taskIds": "Ids of tasks of the job; one that the job has not yet is waited for.",
+        "taskIdRanges": "Ranges of ids that are whole numbers; every number of them has to have succeeded.",
+    },
+    specs.TaskIdRange: {
+        "start": "The first number.",
+        "end": "The last number. A task counts if its id reads as a number of the range: `4`, `04` and `004` are all 4.",
     },
     specs.TaskConstraints: {
         "maxWallClockTime": "How long each try may run before it is ended; without it there is no limit.",

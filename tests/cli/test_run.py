@@ -141,6 +141,35 @@ def test_quiet_says_nothing_but_the_summary(invoke, write):
     assert result.stdout.startswith("\nJob j is completed")
 
 
+def test_tasks_run_after_those_that_they_depend_on(invoke, folder):
+    Path("job.yaml").write_text(
+        """
+        pool: {id: p, nodes: 2, taskSlotsPerNode: 2}
+        job: {id: j, usesTaskDependencies: true, onAllTasksComplete: terminatejob}
+        tasks:
+        - {id: last, commandLine: "sh -c 'cat $AZ_BATCH_NODE_ROOT_DIR/../../../said > $AZ_BATCH_NODE_ROOT_DIR/../../../end'", dependsOn: {taskIds: [mid]}}
+        - {id: mid, commandLine: "sh -c 'echo mid >> $AZ_BATCH_NODE_ROOT_DIR/../../../said'", dependsOn: {taskIdRanges: [{start: 1, end: 2}]}}
+        - {id: "1", commandLine: "sh -c 'sleep 0.1; echo one >> $AZ_BATCH_NODE_ROOT_DIR/../../../said'"}
+        - {id: "2", commandLine: "sh -c 'sleep 0.3; echo two >> $AZ_BATCH_NODE_ROOT_DIR/../../../said'"}
+        """
+    )
+    result = invoke("run", "job.yaml")
+    assert result.exit_code == 0, result.output
+    assert (folder / ".jobledger/end").read_text().split() == ["one", "two", "mid"]
+
+
+def test_a_job_whose_tasks_wait_for_one_that_failed_is_ended(invoke):
+    data = {
+        "pool": {"id": "p"},
+        "job": {"id": "j", "usesTaskDependencies": True, "onAllTasksComplete": "terminatejob"},
+        "tasks": [{"id": "a", "commandLine": "false"}, {"id": "b", "commandLine": "true", "dependsOn": {"taskIds": ["a"]}}],
+    }
+    Path("job.json").write_text(json.dumps(data))
+    result = invoke("run", "job.json")
+    assert (result.exit_code, "(DependenciesNotSatisfied)" in result.stdout) == (1, True)
+    assert {event.task for event in events(e.TaskRunning)} == {"a"}
+
+
 def test_nodes_whose_files_were_deleted_are_made_anew(invoke, write):
     assert invoke("run", write("true", job={"id": "before"}, name="before.json")).exit_code == 0
     shutil.rmtree(".jobledger/nodes")

@@ -163,6 +163,8 @@ def _reason_to_end(world: World, job: Job, *, interrupted: bool) -> tuple[str, s
         return None
     if job.counts["completed"] == len(job.tasks):
         return "AllTasksComplete", "all tasks are complete: ending the job"
+    if job.counts["active"] and not job.queue:
+        return "DependenciesNotSatisfied", "the tasks that are left wait for tasks that will not succeed: ending the job"
     if job.blocked:
         return "PreparationFailed", "the job preparation task failed on every node: ending the job"
     if _no_node_left(world, job):

@@ -5,11 +5,11 @@
 
 from collections.abc import Iterator
 
+from jobledger.core import dependencies, owed
 from jobledger.core import execution as executions
-from jobledger.core import owed
 from jobledger.core.deadlines import next_deadline
 from jobledger.core.ids import Micros
-from jobledger.core.world import Job, Node, Pool, World, node_command_key, takes_tasks
+from jobledger.core.world import Job, Node, Pool, Task, World, node_command_key, takes_tasks
 
 _LIVE_JOB = {"active", "disabling", "disabled", "enabling"}
 
@@ -58,7 +58,7 @@ def _pool(world: World, pool: Pool) -> Iterator[str]:
     ready = [
         (-job.spec.priority, job.number, job.id)
         for job in world.jobs.values()
-        if job.spec.pool_info.pool_id == pool.id and job.state == "active" and any(task.state == "active" for task in job.tasks.values())
+        if job.spec.pool_info.pool_id == pool.id and job.state == "active" and any(_placeable(task) for task in job.tasks.values())
     ]
     yield from _differs("nodes", set(pool.nodes), {node.id for node in nodes})
     yield from _differs("free_of", pool.free_of, free)
@@ -99,6 +99,7 @@ def _job(world: World, job: Job) -> Iterator[str]:
     yield from _differs("counts", job.counts, {state: states.count(state) for state in ("active", "preparing", "running", "completed")})
     yield from _differs("succeeded", job.succeeded, sum(task.result == "success" for task in job.tasks.values() if task.state == "completed"))
     yield from _queue(job)
+    yield from _dependencies(job)
     yield from _differs("live", set(job.live), set(live))
     unstopped = {number for number, one in live.items() if one.kind != "release" and (one.stop is None or one.stop.then == "requeue")}
     yield from _differs("unstopped", set(job.unstopped), unstopped)
@@ -116,9 +117,26 @@ def _job(world: World, job: Job) -> Iterator[str]:
             yield from _differs(f"execution of {task.spec.id}", execution is not None and execution.task == task.spec.id, True)
 
 
+def _placeable(task: Task) -> bool:
+    return task.state == "active" and not task.unmet
+
+
+def _dependencies(job: Job) -> Iterator[str]:
+    """What tasks wait for, counted anew; what was satisfied by a task that is deleted by now can only be taken from the index itself."""
+    succeeded = {task.spec.id for task in job.tasks.values() if task.result == "success"} if job.spec.uses_task_dependencies else set()
+    yield from _differs("satisfied by tasks that are there", succeeded <= job.satisfied, True)
+    waiting: dict[object, set[str]] = {}
+    for task in job.tasks.values():
+        unmet = list(dependencies.unmet(job, task))
+        yield from _differs(f"unmet of {task.spec.id}", task.unmet, len(unmet))
+        for one in unmet:
+            waiting.setdefault(one, set()).add(task.spec.id)
+    yield from _differs("dependents", {one: set(tasks) for one, tasks in job.dependents.items()}, waiting)
+
+
 def _queue(job: Job) -> Iterator[str]:
-    """The front of the queue is the first active task, and all others are somewhere behind it."""
-    active = sorted((task.number, task.spec.id) for task in job.tasks.values() if task.state == "active")
+    """The front of the queue is the first active task that waits for no other, and all others like it are somewhere behind."""
+    active = sorted((task.number, task.spec.id) for task in job.tasks.values() if _placeable(task))
     yield from _differs("queue's front", job.queue[0] if job.queue else None, active[0] if active else None)
     yield from _differs("queued", set(active) <= set(job.queue), True)
 

@@ -11,6 +11,7 @@
 from collections.abc import Sequence
 from typing import ClassVar, TypeVar
 
+from attrs import evolve
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 POOLS = [PoolId("p"), PoolId("q")]
 JOBS = [JobId("a"), JobId("b"), JobId("c")]
-TASKS = [TaskId(f"t{number}") for number in range(1, 6)]
+TASKS = [TaskId("t1"), TaskId("t2"), TaskId("t3"), TaskId("4"), TaskId("04")]
 RETRIES = st.sampled_from([0, 1, 2, -1])
 JOB_LIMITS = st.sampled_from([None, None, None, Duration(60 * SECOND)])
 LIMITS = st.sampled_from([None, None, Duration(2 * SECOND), Duration(20 * SECOND)])
@@ -88,9 +89,28 @@ def pools(draw: st.DrawFn, ids: Sequence[PoolId]) -> s.PoolSpec:
     )
 
 
+DEPENDENCIES = st.one_of(
+    st.none(),
+    st.none(),
+    st.none(),
+    st.builds(
+        s.TaskDependencies,
+        task_ids=st.lists(st.sampled_from(TASKS), max_size=2).map(tuple),
+        task_id_ranges=st.sampled_from([(), (), (s.TaskIdRange(start=4, end=4),), (s.TaskIdRange(start=4, end=5),)]),
+    ),
+)
+
+
+def _allowed(job: s.JobSpec, tasks: tuple[s.TaskSpec, ...]) -> tuple[s.TaskSpec, ...]:
+    """The tasks, without dependencies where the job does not use them: refusing those is no walk's business."""
+    return tasks if job.uses_task_dependencies else tuple(evolve(task, depends_on=None) for task in tasks)
+
+
 def task_lists(least: int) -> st.SearchStrategy[tuple[s.TaskSpec, ...]]:
     """Up to four tasks with different ids."""
-    task = st.builds(s.TaskSpec, id=st.sampled_from(TASKS), command_line=st.just("work"), constraints=st.none() | task_constraints)
+    task = st.builds(
+        s.TaskSpec, id=st.sampled_from(TASKS), command_line=st.just("work"), constraints=st.none() | task_constraints, depends_on=DEPENDENCIES
+    )
     return st.lists(task, min_size=least, max_size=4, unique_by=lambda task: task.id).map(tuple)
 
 
@@ -106,6 +126,7 @@ def jobs(draw: st.DrawFn, pool_ids: Sequence[PoolId]) -> s.JobSpec:
         job_preparation_task=preparation,
         job_release_task=draw(releases) if preparation is not None and draw(MOSTLY) else None,
         on_all_tasks_complete=draw(st.sampled_from(["noaction", "terminatejob"])),
+        uses_task_dependencies=draw(MOSTLY),
     )
 
 
@@ -127,7 +148,7 @@ class CoreWalk(RuleBasedStateMachine):
         self.nodes_return = nodes_return
         self.stage.take(q.CreatePool(spec=pool))
         self._calm(min(steps, 2))
-        self.stage.take(q.SubmitJob(spec=job, tasks=first))
+        self.stage.take(q.SubmitJob(spec=job, tasks=_allowed(job, first)))
         self._calm(steps - 2)
 
     def teardown(self) -> None:
@@ -202,13 +223,14 @@ class CoreWalk(RuleBasedStateMachine):
 
     @rule(spec=jobs(POOLS), first=task_lists(0), calm=CALM)
     def submit(self, spec: s.JobSpec, first: tuple[s.TaskSpec, ...], calm: int) -> None:
-        self.stage.take(q.SubmitJob(spec=spec, tasks=first))
+        self.stage.take(q.SubmitJob(spec=spec, tasks=_allowed(spec, first)))
         self._calm(calm)
 
     @precondition(lambda self: self.stage.world.jobs)
     @rule(pick=PICK, more=task_lists(1), calm=CALM)
     def add_tasks(self, pick: int, more: tuple[s.TaskSpec, ...], calm: int) -> None:
-        self.stage.take(q.AddTasks(job=_pick(pick, list(self.stage.world.jobs)), tasks=more))
+        job = self.stage.world.jobs[_pick(pick, list(self.stage.world.jobs))]
+        self.stage.take(q.AddTasks(job=job.id, tasks=_allowed(job.spec, more)))
         self._calm(calm)
 
     @rule(wish=JOB_WISHES, pick=PICK, what=DISABLE)
