@@ -29,6 +29,7 @@ from jobledger.core.specs import (
     ReleaseSpec,
     StartTaskSpec,
     TaskConstraints,
+    TaskDependencies,
     TaskSpec,
 )
 from jobledger.core.world import World
@@ -38,6 +39,7 @@ from jobledger.testing.scenario import Exits, Hangs, ScriptedExecutor, Silent, V
 from jobledger.views import node_view, pool_view, status_document
 
 HERE = Path(__file__).parent
+AFTER_FLAKY = TaskDependencies(task_ids=(TaskId("flaky"),), task_id_ranges=())
 BEGIN = 1_790_000_000 * SECOND
 
 
@@ -83,12 +85,13 @@ def job(name: str, pool: str = "main", *, limit: Duration | None = None, **prepa
     return JobSpec(
         id=JobId(name),
         pool_info=PoolInfo(pool_id=PoolId(pool)),
-        display_name=f"the job {name} – «golden»",
+        display_name=f"the job {name}, «golden»",
         constraints=JobConstraints(max_wall_clock_time=limit, max_task_retry_count=1),
         common_environment_settings=(EnvironmentSetting(name="GREETING", value='a "quoted" $value\n'),),
         metadata=(MetadataItem(name="team", value="golden"),),
         job_preparation_task=PreparationSpec(command_line="prepare it", constraints=TaskConstraints(max_task_retry_count=1), **preparation),
         job_release_task=ReleaseSpec(command_line="release it"),
+        uses_task_dependencies=True,
     )
 
 
@@ -104,7 +107,7 @@ def tell_all(story: Story) -> None:
 
     # A job with a retried preparation, retried, failed, deleted and reactivated tasks, disabled and enabled on the way.
     script |= {"jobpreparation": [Exits(1), Exits(0)], "flaky": [Exits(3), Exits(0)], "bad": Exits(7), "long": Hangs()}
-    tell(q.SubmitJob(spec=job("first"), tasks=tasks("flaky", "bad", "long", "gone")))
+    tell(q.SubmitJob(spec=job("first"), tasks=(*tasks("flaky", "bad", "long", "gone"), *tasks("after", depends_on=AFTER_FLAKY))))
     tell(q.DeleteTask(job=JobId("first"), task=TaskId("gone")))
     tell(q.DisableJob(job=JobId("first"), disable_tasks="requeue"), q.EnableJob(job=JobId("first")))
     tell(q.ReactivateTask(job=JobId("first"), task=TaskId("bad")))
@@ -164,7 +167,8 @@ def main() -> int:
     """Write ledger and expectation; refuse to touch one that exists."""
     path = HERE / f"v{__version__}.db"
     if path.exists():
-        return print(f"{path} exists; a golden ledger is never written again", file=sys.stderr) or 1
+        sys.stderr.write(f"{path} exists; a golden ledger is never written again\n")
+        return 1
     story = Story(path)
     tell_all(story)
     story.recorder.note(EngineStopped(epoch=1), story.now)
@@ -173,9 +177,10 @@ def main() -> int:
     if missing:
         story.store.close()
         path.unlink()
-        return print(f"events that never happen: {sorted(event.__name__ for event in missing)}", file=sys.stderr) or 1
+        sys.stderr.write(f"events that never happen: {sorted(event.__name__ for event in missing)}\n")
+        return 1
     path.with_suffix(".json").write_text(json.dumps(expected(story.world, story.store.head().position), indent=1, ensure_ascii=False) + "\n")
-    print(f"{path}: {story.store.head().position} events")
+    sys.stdout.write(f"{path}: {story.store.head().position} events\n")
     story.store.close()
     return 0
 
