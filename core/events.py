@@ -23,12 +23,13 @@ StopThen = Literal["requeue", "complete", "delete"]
 
 @frozen(kw_only=True)
 class EngineStarted:
-    """An engine took the ledger's lease with `epoch` and drives it from here on."""
+    """An engine took the ledger's lease with `epoch` and drives it from here on, with nodes' files below `root` of its host."""
 
     version: str
     host: str
     pid: int
     epoch: int
+    root: str = ""
 
 
 @frozen(kw_only=True)

@@ -33,6 +33,7 @@ def evolve(world: World, event: e.Event, at: Micros) -> None:
 def _engine_started(world: World, event: e.EngineStarted, _at: Micros) -> None:
     world.engine_epoch = event.epoch
     world.engine_running = True
+    world.engine_root = event.root or world.engine_root
 
 
 def _engine_stopped(world: World, _event: e.EngineStopped, _at: Micros) -> None:

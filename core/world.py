@@ -265,6 +265,8 @@ class World:
     jobs_created: int = 0
     engine_epoch: int = 0
     engine_running: bool = False
+    engine_root: str = ""
+    """Where the latest engine kept the nodes' files; empty where its ledger does not tell."""
     owed: Owed = Factory(Owed)
     deadlines: list[tuple[Micros, int, str]] = field(factory=list, eq=False)
     """Heap of (time, execution or 0, job or ''); entries whose cause is gone are dropped when they come up."""

@@ -25,8 +25,9 @@ from typing import Any, Final
 import msgspec
 
 from ..core.errors import StoreError
-from ..core.events import stream_of
-from ..core.ports import Head, NewEvent
+from ..core.events import Event, stream_of
+from ..core.ids import Micros
+from ..core.ports import Head, NewEvent, RecordedEvent
 from .codec import Codec
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -35,6 +36,20 @@ _SAME_BATCH: Final = "event:+"
 
 Row = tuple[int, Any, str, int, int, str, str, str, str, bytes]
 """An event as a store keeps it: position, stream, type, version, recorded_at, causation, correlation, actor, data, hash."""
+
+
+def recorded(position: int, stream: str, event: Event, recorded_at: int, causation: str, correlation: str, actor: str, hash_: bytes) -> RecordedEvent:
+    """What a store gives back for a row whose event was decoded."""
+    return RecordedEvent(
+        position=position,
+        stream=stream,
+        event=event,
+        recorded_at=Micros(recorded_at),
+        causation=causation,
+        correlation=correlation,
+        actor=actor,
+        hash=hash_,
+    )
 
 
 def genesis(ledger_id: str) -> bytes:

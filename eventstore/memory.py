@@ -13,7 +13,7 @@ from ..core.errors import AppendConflict, StoreError
 from ..core.ids import Duration, Micros
 from ..core.ports import Head, InboxReply, InboxRequest, Lease, NewEvent, RecordedEvent
 from . import rules
-from .chain import Row, genesis, seal
+from .chain import Row, genesis, recorded, seal
 from .codec import default_codec
 
 _CHUNK = 1_000
@@ -173,13 +173,4 @@ class MemoryStore:
 
 def _recorded(new: NewEvent, row: Row) -> RecordedEvent:
     position, stream, _, _, recorded_at, causation, correlation, actor, _, hash_ = row
-    return RecordedEvent(
-        position=position,
-        stream=stream,
-        event=new.event,
-        recorded_at=Micros(recorded_at),
-        causation=causation,
-        correlation=correlation,
-        actor=actor,
-        hash=hash_,
-    )
+    return recorded(position, stream, new.event, recorded_at, causation, correlation, actor, hash_)

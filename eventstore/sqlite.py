@@ -25,7 +25,7 @@ from ..core.errors import AppendConflict, JobledgerError, LedgerCorrupt, StoreEr
 from ..core.ids import Duration, Micros
 from ..core.ports import Head, InboxReply, InboxRequest, Lease, NewEvent, RecordedEvent
 from . import rules, schema
-from .chain import genesis, link, seal
+from .chain import genesis, link, recorded, seal
 from .codec import default_codec
 
 CHUNK: Final = 1_000
@@ -309,16 +309,7 @@ class SqliteStore:
                 before = link(before, at, stream, type_, version, recorded_at, causation, correlation, actor, data)
                 if before != hash_:
                     raise LedgerCorrupt(f"an event of the ledger {self._path} is not what its hash says", at)
-                yield RecordedEvent(
-                    position=at,
-                    stream=stream,
-                    event=decode(type_, version, data, at),
-                    recorded_at=recorded_at,
-                    causation=causation,
-                    correlation=correlation,
-                    actor=actor,
-                    hash=hash_,
-                )
+                yield recorded(at, stream, decode(type_, version, data, at), recorded_at, causation, correlation, actor, hash_)
             if damage is not None:
                 raise damage
             if not rows:
@@ -333,16 +324,7 @@ class SqliteStore:
         while found and position < last:
             rows, damage = self._some_rows(_BY_STREAM, (position, last, found[0][0], CHUNK), position)
             for at, _, type_, version, recorded_at, causation, correlation, actor, data, hash_ in rows:
-                yield RecordedEvent(
-                    position=at,
-                    stream=stream,
-                    event=decode(type_, version, data, at),
-                    recorded_at=recorded_at,
-                    causation=causation,
-                    correlation=correlation,
-                    actor=actor,
-                    hash=hash_,
-                )
+                yield recorded(at, stream, decode(type_, version, data, at), recorded_at, causation, correlation, actor, hash_)
             if damage is not None:
                 raise damage
             if len(rows) < CHUNK:

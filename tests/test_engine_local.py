@@ -4,7 +4,9 @@ import asyncio
 import os
 import time
 
-from jobledger import Duration, Engine, JobConstraints, JobId, TaskConstraints
+import pytest
+
+from jobledger import Duration, Engine, JobConstraints, JobId, RequestRefused, TaskConstraints
 from jobledger.core.ids import SECOND
 
 BOUND_S = 30.0
@@ -109,3 +111,23 @@ def test_a_program_that_is_not_there_fails_its_task_and_says_so(tmp_path, pool_s
     (task,) = job.tasks.values()
     assert task.failure.code == "CommandProgramNotFound"
     assert "no-such-program" in str(task.failure)
+
+
+def test_a_ledger_is_not_driven_below_another_root_while_its_own_is_there(tmp_path, pool_spec, shell_job, shell_tasks):
+    async def scenario():
+        async with await Engine.open(tmp_path / "ledger.db", root=tmp_path / "nodes", durability="relaxed") as engine:
+            await engine.create_pool(pool_spec(executor="local"))
+            await engine.until(lambda world: all(node.state == "idle" for node in world.nodes.values()), timeout_s=BOUND_S)
+            position = engine.position
+        with pytest.raises(RequestRefused, match=r"lie below .*/nodes"):
+            await Engine.open(tmp_path / "ledger.db", root=tmp_path / "other")
+        (tmp_path / "link").symlink_to(tmp_path / "nodes")
+        async with await Engine.open(tmp_path / "ledger.db", root=tmp_path / "link") as engine:
+            assert [type(one.event).__name__ for one in engine.store.read(after=position)][:2] == ["EngineStopped", "EngineStarted"]
+        (tmp_path / "nodes").rename(tmp_path / "moved")
+        async with await Engine.open(tmp_path / "ledger.db", root=tmp_path / "moved") as engine:
+            await engine.submit(shell_job(), shell_tasks(1, "true"))
+            await engine.wait(JOB, timeout_s=BOUND_S)
+            assert engine.world.jobs[JOB].succeeded == 1
+
+    asyncio.run(scenario())

@@ -111,7 +111,7 @@ class Engine:
         `ledger` is a path (made if missing), `memory:`, or an open store, which the engine then closes.  `root` is the folder for the
         nodes' files.  `executors` are used before those that entry points name.
 
-        Raises `LedgerBusy` (another engine drives it), `LedgerCorrupt`, `LedgerTooNew`, `StoreError`, `ExecutorError`.
+        Raises `RequestRefused` (the ledger's nodes lie below another root), `LedgerBusy` (another engine drives it), `LedgerCorrupt`, `LedgerTooNew`, `StoreError`, `ExecutorError`.
         """
         store = open_store(ledger, durability=durability) if isinstance(ledger, str | PathLike) else ledger
         try:
@@ -122,6 +122,7 @@ class Engine:
         engine = None
         try:
             world, last = replay(store)
+            _refuse_other_root(world, Path(root))
             engine = cls(store, world, lease, last, Path(root), executors or {}, clock)
             await engine._recover()
         except BaseException:
@@ -281,7 +282,9 @@ class Engine:
     async def _recover(self) -> None:
         """Record the start, wake the executors and issue what is owed."""
         now = self._time()
-        self._recorder.note(EngineStarted(version=__version__, host=socket.gethostname(), pid=os.getpid(), epoch=self._lease.epoch), now)
+        self._recorder.note(
+            EngineStarted(version=__version__, host=socket.gethostname(), pid=os.getpid(), epoch=self._lease.epoch, root=_root_text(self._root)), now
+        )
         left: list[Decided] = []
         settle(self._world, now, left)
         self._recorder.decided(left, Arrival(stimulus=ClockAdvanced(), causation="engine", correlation="engine"), now)
@@ -506,6 +509,24 @@ class Engine:
             raise self._failure
         if self._closing:
             raise ExecutorError("the engine is closed")
+
+
+def _refuse_other_root(world: World, root: Path) -> None:
+    """Programs that run below the root of the last engine would not be found below another one, and their tasks run a second time.
+
+    Raises `RequestRefused`.  A root that is gone was moved or deleted, and nothing can be found there.
+    """
+    before = Path(world.engine_root)
+    if not world.engine_root or not any(node.booted_at is not None for node in world.nodes.values()):
+        return
+    if before.is_dir() and before.resolve() != Path(_root_text(root)).resolve():
+        text = f"root: the nodes of this ledger lie below {before}, and programs may run there still; name that folder, or move it"
+        raise RequestRefused("InvalidPropertyValue", text)
+
+
+def _root_text(root: Path) -> str:
+    """The root as the ledger can hold it, whatever bytes its name has."""
+    return str(root.absolute()).encode(errors="replace").decode()
 
 
 def _take_lease(store: EventStore, now: Micros) -> Lease:
