@@ -27,7 +27,7 @@ def due(world: World, now: Micros) -> Iterator[Event]:
     while (at := next_deadline(world)) is not None and at <= now:
         _, execution_id, job_id = world.deadlines[0]
         if execution_id:
-            yield from executions.stop(world.executions[ExecutionId(execution_id)], "complete", "maxWallClockTime", wall_clock_failure())
+            yield from executions.stop(world.executions[ExecutionId(execution_id)], "complete", executions.WALL_CLOCK, wall_clock_failure())
         else:
             yield JobTerminating(job=JobId(job_id), reason=jobs.MAX_WALL_CLOCK_TIME_EXPIRY)
 

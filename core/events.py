@@ -13,7 +13,7 @@ from attrs import frozen
 
 from .failure import FailureInfo, Result
 from .ids import Duration, ExecutionId, ExecutionKind, JobId, NodeId, PoolId, TaskId
-from .specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
+from .specs import DependencyAction, DisableTasks, JobAction, JobSpec, PoolSpec, TaskSpec
 
 StopThen = Literal["requeue", "complete", "delete"]
 """What a stop leads to, from the weakest to the strongest: a later stop may only be a stronger one."""
@@ -346,11 +346,17 @@ class TaskRequeued:
 
 @frozen(kw_only=True)
 class TaskCompleted:
+    """The task runs no more.  `dependency_action` tells whether it satisfies those that depend on it, None that only success does;
+    `job_action` is what its job is to do about the way it ended.
+    """
+
     job: JobId
     task: TaskId
     result: Result
     exit_code: int | None
     failure: FailureInfo | None
+    dependency_action: DependencyAction | None = None
+    job_action: JobAction = "none"
 
 
 @frozen(kw_only=True)

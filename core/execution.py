@@ -41,6 +41,9 @@ EXECUTION: Final = Machine(
     ),
 )
 
+WALL_CLOCK: Final = "maxWallClockTime"
+"""The cause of a stop that a limit asked for, and nobody's request."""
+
 _STRENGTH: Final[dict[StopThen, int]] = {"requeue": 0, "complete": 1, "delete": 2}
 
 

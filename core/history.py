@@ -301,7 +301,7 @@ def _record_task(history: History, event: e.TaskRetried | e.TaskRequeued | e.Tas
             job.unfinished[event.task] = None
         case e.TaskCompleted(result=result):
             task.succeeded = result == "success"
-            if task.succeeded and job.spec.uses_task_dependencies:
+            if (event.dependency_action or ("satisfy" if task.succeeded else "block")) == "satisfy" and job.spec.uses_task_dependencies:
                 job.fulfilled.add(event.task)
                 if event.task.isascii() and event.task.isdecimal():
                     job.fulfilled.add(int(event.task))

@@ -57,6 +57,7 @@ JOB: Final = Machine(
     ),
 )
 
+TASK_FAILED: Final = "TaskFailed"
 ALL_TASKS_COMPLETE: Final = "AllTasksComplete"
 MAX_WALL_CLOCK_TIME_EXPIRY: Final = "MaxWallClockTimeExpiry"
 
@@ -126,8 +127,7 @@ def disable(world: World, request: DisableJob) -> Iterator[Event]:
     if job.state == "enabling":
         raise RequestRefused("OperationInvalidForCurrentState", f"job {job.id} is enabling; disable it when it is active")
     if job.state == "active":
-        yield JobDisabling(job=job.id, disable_tasks=request.disable_tasks)
-        yield from _clear_tasks(world, job, request.disable_tasks)
+        yield from _disable(world, job, request.disable_tasks)
 
 
 def enable(world: World, request: EnableJob) -> Iterator[Event]:
@@ -173,6 +173,10 @@ def rule(world: World, job: Job) -> Iterator[Event]:
     if blocked != job.blocked:
         yield JobBlocked(job=job.id) if blocked else JobUnblocked(job=job.id)
     match job.state:
+        case "active" | "disabling" | "disabled" | "enabling" if job.job_action == "terminate":
+            yield JobTerminating(job=job.id, reason=TASK_FAILED)
+        case "active" if job.job_action == "disable":
+            yield from _disable(world, job, "requeue")
         case "active":
             if job.spec.on_all_tasks_complete == "terminatejob" and job.counts["completed"] == len(job.tasks):
                 yield JobTerminating(job=job.id, reason=ALL_TASKS_COMPLETE)
@@ -191,6 +195,11 @@ def rule(world: World, job: Job) -> Iterator[Event]:
 def _is_blocked(world: World, job: Job) -> bool:
     pool = world.pools.get(job.spec.pool_info.pool_id)
     return pool is not None and bool(job.queue) and bool(pool.nodes) and len(job.ineligible) == len(pool.nodes)
+
+
+def _disable(world: World, job: Job, option: DisableTasks) -> Iterator[Event]:
+    yield JobDisabling(job=job.id, disable_tasks=option)
+    yield from _clear_tasks(world, job, option)
 
 
 def _clear_tasks(world: World, job: Job, option: DisableTasks) -> Iterator[Event]:
@@ -255,7 +264,9 @@ def on_changed(
     job.changed_at = at
     match event:
         case JobDisabling(disable_tasks=option):
-            job.disable_tasks = option
+            job.disable_tasks, job.job_action = option, "none"
+        case JobEnabling():
+            job.job_action = "none"  # What asked for it while the job was disabled anyway has been heeded.
         case JobTerminating(reason=reason):
             job.terminate_reason = reason
         case JobCompleted():

@@ -20,6 +20,9 @@ NODE_ID_LENGTH_MAX = 64
 ReleaseScope = Literal["taskRan", "prepared", "attempted"]
 OnAllTasksComplete = Literal["noaction", "terminatejob"]
 NodeFillType = Literal["spread", "pack"]
+OnTaskFailure = Literal["noaction", "performexitoptionsjobaction"]
+JobAction = Literal["none", "disable", "terminate"]
+DependencyAction = Literal["satisfy", "block"]
 DisableTasks = Literal["requeue", "terminate", "wait"]
 
 
@@ -117,6 +120,41 @@ class TaskDependencies:
 
 
 @frozen(kw_only=True)
+class ExitOptions:
+    """What follows from one way in which a task may end; None leaves it to the rules of `core/exits.py`."""
+
+    job_action: JobAction | None = None
+    dependency_action: DependencyAction | None = None
+
+
+@frozen(kw_only=True)
+class ExitCodeMapping:
+    """What follows from one exit code."""
+
+    code: int
+    exit_options: ExitOptions
+
+
+@frozen(kw_only=True)
+class ExitCodeRangeMapping:
+    """What follows from the exit codes from `start` to `end`, both included."""
+
+    start: int
+    end: int
+    exit_options: ExitOptions
+
+
+@frozen(kw_only=True)
+class ExitConditions:
+    """What follows from the ways in which a task may end."""
+
+    exit_codes: tuple[ExitCodeMapping, ...] = ()
+    exit_code_ranges: tuple[ExitCodeRangeMapping, ...] = ()
+    pre_processing_error: ExitOptions | None = None
+    default: ExitOptions | None = None
+
+
+@frozen(kw_only=True)
 class TaskSpec:
     """One task: a command line that some node of the job's pool runs once, retries apart."""
 
@@ -126,6 +164,7 @@ class TaskSpec:
     environment_settings: tuple[EnvironmentSetting, ...] = ()
     constraints: TaskConstraints | None = None
     depends_on: TaskDependencies | None = None
+    exit_conditions: ExitConditions | None = None
 
 
 @frozen(kw_only=True)
@@ -148,6 +187,7 @@ class JobSpec:
     job_release_task: ReleaseSpec | None = None
     common_environment_settings: tuple[EnvironmentSetting, ...] = ()
     on_all_tasks_complete: OnAllTasksComplete = "noaction"
+    on_task_failure: OnTaskFailure = "noaction"
     uses_task_dependencies: bool = False
     metadata: tuple[MetadataItem, ...] = ()
 
@@ -259,6 +299,8 @@ def _check_task(job: JobSpec, task: TaskSpec) -> Iterator[Mistake]:
         yield from _check_constraints("constraints", task.constraints)
     if task.depends_on is not None:
         yield from _check_dependencies(job, task.depends_on)
+    if task.exit_conditions is not None:
+        yield from _check_exit_conditions(job, task.exit_conditions)
 
 
 def _check_dependencies(job: JobSpec, wanted: TaskDependencies) -> Iterator[Mistake]:
@@ -276,6 +318,32 @@ def _check_dependencies(job: JobSpec, wanted: TaskDependencies) -> Iterator[Mist
     if sum(max(0, part.end - part.start + 1) for part in wanted.task_id_ranges) > limits.DEPENDENCY_NUMBERS_MAX:
         text = f"more than {limits.DEPENDENCY_NUMBERS_MAX} numbers in all"
         yield Mistake(path="dependsOn.taskIdRanges", text=text, code="TaskDependencyRangesTooLong")
+
+
+def _check_exit_conditions(job: JobSpec, conditions: ExitConditions) -> Iterator[Mistake]:
+    for path, options in _exit_options(conditions):
+        if options.job_action is not None and job.on_task_failure == "noaction":
+            text = "the job does not say onTaskFailure: performexitoptionsjobaction"
+            yield Mistake(path=f"exitConditions.{path}.jobAction", text=text)
+        if options.dependency_action is not None and not job.uses_task_dependencies:
+            yield Mistake(path=f"exitConditions.{path}.dependencyAction", text="the job does not say usesTaskDependencies: true")
+    for number, part in enumerate(conditions.exit_code_ranges):
+        if part.start > part.end:
+            yield Mistake(path=f"exitConditions.exitCodeRanges[{number}]", text=f"from {part.start} to {part.end} is no range")
+    seen: dict[int, int] = {}
+    for number, mapping in enumerate(conditions.exit_codes):
+        if (first := seen.setdefault(mapping.code, number)) != number:
+            yield Mistake(path=f"exitConditions.exitCodes[{number}].code", text=f"{mapping.code} is already mapped by exitCodes[{first}]")
+
+
+def _exit_options(conditions: ExitConditions) -> Iterator[tuple[str, ExitOptions]]:
+    """Every options record with its path below `exitConditions`."""
+    yield from ((f"exitCodes[{number}].exitOptions", mapping.exit_options) for number, mapping in enumerate(conditions.exit_codes))
+    yield from ((f"exitCodeRanges[{number}].exitOptions", part.exit_options) for number, part in enumerate(conditions.exit_code_ranges))
+    if conditions.pre_processing_error is not None:
+        yield "preProcessingError", conditions.pre_processing_error
+    if conditions.default is not None:
+        yield "default", conditions.default
 
 
 def _check_id(path: str, value: str) -> Iterator[Mistake]:

@@ -13,7 +13,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from . import dependencies
+from . import dependencies, exits
 from . import execution as executions
 from . import release as releases
 from .errors import RequestRefused
@@ -33,7 +33,7 @@ from .ids import JobId, Micros, TaskId
 from .machine import ABSENT, Machine, rows
 from .outcome import Ended, NeverRan, Outcome, Unresolved
 from .requests import DeleteTask, ReactivateTask, TerminateTask
-from .world import Execution, Job, Task, World, enqueue, index_node, present, trim_queue
+from .world import Execution, Job, Stop, Task, World, enqueue, index_node, present, trim_queue
 
 TASK: Final = Machine(
     "task",
@@ -119,7 +119,7 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
         case Ended(exit_code=exit_code, signal=signal, stopped=False):
             yield from _ended_by_itself(job, task, execution, exit_code, signal)
         case NeverRan(failure=FailureInfo() as failure):
-            yield _failed(job, task, None, failure)
+            yield _over(job, task, None, failure)
         case Ended() | NeverRan():
             yield from _stopped(job, task, execution, outcome.exit_code if isinstance(outcome, Ended) else None)
         case Unresolved(reason=reason):
@@ -127,21 +127,18 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
 
 
 def _ended_by_itself(job: Job, task: Task, execution: Execution, exit_code: int, signal: int | None) -> Iterator[Event]:
-    if exit_code == 0:
-        yield TaskCompleted(job=job.id, task=task.spec.id, result="success", exit_code=0, failure=None)
-        return
-    failure = exit_code_failure(exit_code, signal)
+    failure = None if exit_code == 0 else exit_code_failure(exit_code, signal)
     final = execution.stop is not None and execution.stop.then == "complete"
-    if not final and _retries_left(job, task):
+    if failure is not None and not final and _retries_left(job, task):
         yield TaskRetried(job=job.id, task=task.spec.id, exit_code=exit_code, failure=failure)
     else:
-        yield _failed(job, task, exit_code, failure)
+        yield _over(job, task, exit_code, failure)
 
 
 def _stopped(job: Job, task: Task, execution: Execution, exit_code: int | None) -> Iterator[Event]:
     wish = execution.stop
     if wish is not None and wish.then == "complete":
-        yield _failed(job, task, exit_code, wish.failure or ended_failure(wish.cause))
+        yield _ended(job, task, wish, exit_code)
     else:
         yield TaskRequeued(job=job.id, task=task.spec.id, cause=wish.cause if wish is not None else "stopped by the executor")
 
@@ -149,13 +146,32 @@ def _stopped(job: Job, task: Task, execution: Execution, exit_code: int | None) 
 def _unresolved(job: Job, task: Task, execution: Execution, reason: str) -> Iterator[Event]:
     wish = execution.stop
     if wish is not None and wish.then == "complete":
-        yield _failed(job, task, None, wish.failure or ended_failure(wish.cause))
+        yield _ended(job, task, wish, None)
     else:
         yield TaskRequeued(job=job.id, task=task.spec.id, cause=reason)
 
 
-def _failed(job: Job, task: Task, exit_code: int | None, failure: FailureInfo) -> TaskCompleted:
+def _ended(job: Job, task: Task, wish: Stop, exit_code: int | None) -> TaskCompleted:
+    """A task that was made to end: over its limit it failed like any other, on request it is nobody's failure (`core/exits.py`, rule 4)."""
+    failure = wish.failure or ended_failure(wish.cause)
+    if wish.cause == executions.WALL_CLOCK:
+        return _over(job, task, exit_code, failure, mapped=False)
     return TaskCompleted(job=job.id, task=task.spec.id, result="failure", exit_code=exit_code, failure=failure)
+
+
+def _over(job: Job, task: Task, exit_code: int | None, failure: FailureInfo | None, *, mapped: bool = True) -> TaskCompleted:
+    """The task is over, and its exit conditions say what follows; `mapped` tells whether the exit code is the program's own."""
+    options = exits.options_for(task.spec, exit_code) if mapped else exits.default_of(task.spec)
+    good = failure is None
+    return TaskCompleted(
+        job=job.id,
+        task=task.spec.id,
+        result="success" if good else "failure",
+        exit_code=exit_code,
+        failure=failure,
+        dependency_action=options.dependency_action if options is not None else None,
+        job_action=exits.job_action(job.spec, options, good=good),
+    )
 
 
 def _retries_left(job: Job, task: Task) -> bool:
@@ -250,11 +266,14 @@ def on_completed(world: World, event: TaskCompleted, at: Micros) -> None:
     job, task = _move(world, event, at)
     if event.result == "success":
         job.succeeded += 1
-        dependencies.satisfy(world, job, event.task)
         world.nodes[present(task.node)].tasks_succeeded += 1
     _free_slot(world, job, task)
     task.ended_at = at
     task.result, task.exit_code, task.failure = event.result, event.exit_code, event.failure
+    if (event.dependency_action or ("satisfy" if event.result == "success" else "block")) == "satisfy":
+        dependencies.satisfy(world, job, event.task)
+    if exits.STRENGTH[event.job_action] > exits.STRENGTH[job.job_action]:
+        job.job_action = event.job_action
     trim_queue(world, job)
 
 

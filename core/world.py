@@ -20,7 +20,7 @@ from .errors import ImpossibleEvent
 from .events import StopThen
 from .failure import FailureInfo, Result
 from .ids import ExecutionId, ExecutionKind, JobId, Micros, NodeId, PoolId, TaskId
-from .specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
+from .specs import DisableTasks, JobAction, JobSpec, PoolSpec, TaskSpec
 
 T = TypeVar("T")
 
@@ -146,6 +146,8 @@ class Job:
     stopping: int = 0
     """Live task executions that were asked to end, for good or to be requeued."""
     blocked: bool = False
+    job_action: JobAction = "none"
+    """What the end of a task asks the job to do, until it is done."""
     disable_tasks: DisableTasks | None = None
     terminate_reason: str | None = None
     ended_at: Micros | None = None

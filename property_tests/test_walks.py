@@ -41,13 +41,13 @@ def job(*, prep=True, **more):
     )
 
 
-START = StartTaskSpec(command_line="start")
+START = StartTaskSpec(command_line="start", max_task_retry_count=1)
 
 # How the node p-1 comes into each state, on a trail whose node is up and idle unless `boot` says otherwise.
 NODE_STATES = {
     "creating": lambda rows: Trail(rows, boot=False),
     "waitingforstarttask": lambda rows: Trail(rows, start_task=START),
-    "starttaskfailed": lambda rows: Trail(rows, start_task=START).exit(1),
+    "starttaskfailed": lambda rows: Trail(rows, start_task=START).exit(1, 1),
     "idle": lambda rows: Trail(rows),
     "running": lambda rows: Trail(rows, job=job(prep=False)).arrive(),
     "offline": lambda rows: Trail(rows).do(DisableScheduling(node="p-1")),

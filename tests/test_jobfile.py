@@ -183,7 +183,7 @@ def test_azures_unlimited_is_no_limit() -> None:
         (
             "tasks.0.what ever",
             0,
-            "tasks[0].'what ever': is not known here: the names are id, commandLine, displayName, environmentSettings, constraints, dependsOn",
+            "tasks[0].'what ever': is not known here: the names are id, commandLine, displayName, environmentSettings, constraints, dependsOn, exitConditions",
         ),
         (
             "job.jobReleaseTask.constraints",

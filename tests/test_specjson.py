@@ -65,6 +65,7 @@ def test_json_has_azures_names_and_leaves_out_what_is_absent() -> None:
         },
         "jobReleaseTask": {"commandLine": "tidy", "id": "jobrelease", "maxWallClockTime": "PT15M", "releaseScope": "taskRan"},
         "onAllTasksComplete": "noaction",
+        "onTaskFailure": "noaction",
         "usesTaskDependencies": False,
     }
 

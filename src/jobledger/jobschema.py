@@ -32,6 +32,10 @@ RECORDS: Final[dict[type, str]] = {
     specs.TaskSpec: "task",
     specs.TaskDependencies: "taskDependencies",
     specs.TaskIdRange: "taskIdRange",
+    specs.ExitConditions: "exitConditions",
+    specs.ExitCodeMapping: "exitCodeMapping",
+    specs.ExitCodeRangeMapping: "exitCodeRangeMapping",
+    specs.ExitOptions: "exitOptions",
     specs.TaskConstraints: "taskConstraints",
     specs.EnvironmentSetting: "environmentSetting",
     specs.MetadataItem: "metadataItem",
@@ -72,6 +76,7 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "jobReleaseTask": "What runs on a node when the job ends. It needs a job preparation task.",
         "commonEnvironmentSettings": "Environment variables for all of the job's command lines, preparation and release included.",
         "onAllTasksComplete": "Whether the job is terminated when all of its tasks are completed; a job without tasks counts as such.",
+        "onTaskFailure": "`performexitoptionsjobaction` has a failed task terminate or disable the job, as its `exitConditions` say.",
         "usesTaskDependencies": "Whether tasks of the job may say `dependsOn`.",
         "metadata": "Names and values that are stored and shown, and mean nothing to jobledger.",
     },
@@ -103,6 +108,25 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "environmentSettings": _ENVIRONMENT,
         "constraints": "Limits of the task; the job's apply where it has none.",
         "dependsOn": "Tasks that have to succeed before this one is placed; the job has to say `usesTaskDependencies: true`.",
+        "exitConditions": "What follows for the job and for dependent tasks from the way the task ends.",
+    },
+    specs.ExitConditions: {
+        "exitCodes": "What follows from single exit codes; they come before ranges.",
+        "exitCodeRanges": "What follows from ranges of exit codes.",
+        "preProcessingError": "What follows when the program could not be launched.",
+        "default": "What follows from every other failure; exit code 0 is none.",
+    },
+    specs.ExitCodeMapping: {"code": "The exit code.", "exitOptions": "What follows from it."},
+    specs.ExitCodeRangeMapping: {
+        "start": "The first exit code.",
+        "end": "The last exit code.",
+        "exitOptions": "What follows from each of them.",
+    },
+    specs.ExitOptions: {
+        "jobAction": "What the job does: `none`, `disable` (its running tasks are requeued) or `terminate` (with the reason `TaskFailed`). "
+        "Without it, `none` for exit code 0 and `terminate` for the rest. Only with the job's `onTaskFailure: performexitoptionsjobaction`.",
+        "dependencyAction": "Whether tasks that depend on this one may run: `satisfy` or `block`. Without it, `satisfy` for exit code 0 and "
+        "`block` for the rest. Only with the job's `usesTaskDependencies: true`.",
     },
     specs.TaskDependencies: {
         "taskIds": "Ids of tasks of the job; one that the job has not yet is waited for.",

@@ -91,7 +91,7 @@ def _later(*names: str) -> dict[str, str]:
 _OF_ANY_COMMAND_LINE: Final = _later("containerSettings", "resourceFiles", "userIdentity")
 
 _UNSUPPORTED: Final[dict[type, dict[str, str]]] = {
-    specs.JobSpec: _later("onTaskFailure", "allowTaskPreemption", "maxParallelTasks", "jobManagerTask", "networkConfiguration"),
+    specs.JobSpec: _later("allowTaskPreemption", "maxParallelTasks", "jobManagerTask", "networkConfiguration"),
     specs.PoolInfo: {"autoPoolSpecification": f"{_LATER}: describe the pool under 'pool'"},
     specs.PreparationSpec: _OF_ANY_COMMAND_LINE,
     specs.ReleaseSpec: _OF_ANY_COMMAND_LINE
@@ -102,12 +102,12 @@ _UNSUPPORTED: Final[dict[type, dict[str, str]]] = {
     specs.StartTaskSpec: _OF_ANY_COMMAND_LINE
     | {"constraints": "is not known here: 'maxTaskRetryCount' stands on the start task itself (Azure Batch's rule)"},
     specs.TaskConstraints: _later("retentionTime"),
+    specs.ExitConditions: _later("fileUploadError"),
     specs.TaskSpec: _OF_ANY_COMMAND_LINE
     | _later(
         "affinityInfo",
         "applicationPackageReferences",
         "authenticationTokenSettings",
-        "exitConditions",
         "multiInstanceSettings",
         "outputFiles",
         "requiredSlots",

@@ -123,7 +123,8 @@ def _placeable(task: Task) -> bool:
 
 def _dependencies(job: Job) -> Iterator[str]:
     """What tasks wait for, counted anew; what was satisfied by a task that is deleted by now can only be taken from the index itself."""
-    succeeded = {task.spec.id for task in job.tasks.values() if task.result == "success"} if job.spec.uses_task_dependencies else set()
+    used = job.spec.uses_task_dependencies
+    succeeded = {task.spec.id for task in job.tasks.values() if used and task.result == "success" and task.spec.exit_conditions is None}
     yield from _differs("satisfied by tasks that are there", succeeded <= job.satisfied, True)
     waiting: dict[object, set[str]] = {}
     for task in job.tasks.values():

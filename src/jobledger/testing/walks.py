@@ -101,15 +101,46 @@ DEPENDENCIES = st.one_of(
 )
 
 
+EXIT_OPTIONS = st.builds(
+    s.ExitOptions,
+    job_action=st.sampled_from([None, "none", "none", "disable", "terminate"]),
+    dependency_action=st.sampled_from([None, None, "satisfy", "block"]),
+)
+EXIT_CONDITIONS = st.one_of(
+    st.none(),
+    st.none(),
+    st.builds(
+        s.ExitConditions,
+        exit_codes=st.lists(
+            st.builds(s.ExitCodeMapping, code=st.sampled_from([0, 1]), exit_options=EXIT_OPTIONS), max_size=2, unique_by=lambda one: one.code
+        ).map(tuple),
+        exit_code_ranges=st.lists(st.builds(s.ExitCodeRangeMapping, start=st.just(1), end=st.just(3), exit_options=EXIT_OPTIONS), max_size=1).map(
+            tuple
+        ),
+        pre_processing_error=st.none() | EXIT_OPTIONS,
+        default=st.none() | EXIT_OPTIONS,
+    ),
+)
+
+
 def _allowed(job: s.JobSpec, tasks: tuple[s.TaskSpec, ...]) -> tuple[s.TaskSpec, ...]:
-    """The tasks, without dependencies where the job does not use them: refusing those is no walk's business."""
-    return tasks if job.uses_task_dependencies else tuple(evolve(task, depends_on=None) for task in tasks)
+    """The tasks, without what the job does not use: refusing that is no walk's business."""
+    if not job.uses_task_dependencies:
+        tasks = tuple(evolve(task, depends_on=None) for task in tasks)
+    if not job.uses_task_dependencies or job.on_task_failure == "noaction":
+        tasks = tuple(evolve(task, exit_conditions=None) for task in tasks)
+    return tasks
 
 
 def task_lists(least: int) -> st.SearchStrategy[tuple[s.TaskSpec, ...]]:
     """Up to four tasks with different ids."""
     task = st.builds(
-        s.TaskSpec, id=st.sampled_from(TASKS), command_line=st.just("work"), constraints=st.none() | task_constraints, depends_on=DEPENDENCIES
+        s.TaskSpec,
+        id=st.sampled_from(TASKS),
+        command_line=st.just("work"),
+        constraints=st.none() | task_constraints,
+        depends_on=DEPENDENCIES,
+        exit_conditions=EXIT_CONDITIONS,
     )
     return st.lists(task, min_size=least, max_size=4, unique_by=lambda task: task.id).map(tuple)
 
@@ -127,6 +158,7 @@ def jobs(draw: st.DrawFn, pool_ids: Sequence[PoolId]) -> s.JobSpec:
         job_release_task=draw(releases) if preparation is not None and draw(MOSTLY) else None,
         on_all_tasks_complete=draw(st.sampled_from(["noaction", "terminatejob"])),
         uses_task_dependencies=draw(MOSTLY),
+        on_task_failure="performexitoptionsjobaction" if draw(RARELY) else "noaction",
     )
 
 
