@@ -158,6 +158,25 @@ def test_tasks_run_after_those_that_they_depend_on(invoke, folder):
     assert (folder / ".jobledger/end").read_text().split() == ["one", "two", "mid"]
 
 
+def test_a_job_that_disables_itself_says_how_to_go_on(start, invoke, folder, until):
+    data = {
+        "pool": {"id": "p"},
+        "job": {"id": "j", "onTaskFailure": "performexitoptionsjobaction", "onAllTasksComplete": "terminatejob"},
+        "tasks": [
+            {"id": "a", "commandLine": "false", "exitConditions": {"default": {"jobAction": "disable"}}},
+            {"id": "b", "commandLine": "true"},
+        ],
+    }
+    Path("job.json").write_text(json.dumps(data))
+    process = start("run", "job.json")
+    until(lambda: LEDGER.exists() and events(e.JobDisabled), "the job to be disabled")
+    assert invoke("enable", "j").exit_code == 0
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "`jobledger enable j` from another terminal" in err
+    assert {event.task for event in events(e.TaskCompleted) if event.result == "success"} == {"b"}
+
+
 def test_a_job_whose_tasks_wait_for_one_that_failed_is_ended(invoke):
     data = {
         "pool": {"id": "p"},

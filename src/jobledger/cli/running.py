@@ -120,6 +120,7 @@ async def _run(
 async def _to_the_end(engine: Engine, job_id: JobId, interrupts: "_Interrupts", progress: Progress | Quiet, *, leave_active: bool) -> bool:
     """Wait until the job is over, ending it where it does not end by itself; whether the user left before that."""
     interrupts.wake = asyncio.Event()
+    disabled = False
     while True:
         job = engine.world.jobs.get(job_id)
         if job is None or job.state == "completed":
@@ -134,16 +135,25 @@ async def _to_the_end(engine: Engine, job_id: JobId, interrupts: "_Interrupts", 
             with suppress(RequestRefused):  # Somebody else has ended or deleted it in this very moment: look again.
                 await engine.terminate(job_id, reason[0], actor=actor())
             continue
-        await _first(engine, job_id, interrupts.wake)
+        if job.state == "disabled" and not disabled:
+            progress.catch_up(engine)
+            progress.say(f"job {job_id} is disabled: `jobledger enable {job_id}` from another terminal lets it go on, Ctrl-C ends it")
+        disabled = job.state == "disabled"
+        await _first(engine, job_id, interrupts.wake, disabled=disabled)
         interrupts.wake.clear()
 
 
-async def _first(engine: Engine, job_id: JobId, wake: asyncio.Event) -> None:
-    """Until the job is over, stuck or complete, or the user wants something."""
+async def _first(engine: Engine, job_id: JobId, wake: asyncio.Event, *, disabled: bool) -> None:
+    """Until the job is over, stuck or complete, comes to be disabled or is so no more, or the user wants something."""
 
     def changed(world: World) -> bool:
         job = world.jobs.get(job_id)  # Asked for anew each time: the engine may have rebuilt its world meanwhile.
-        return job is None or job.state == "completed" or (not job.ending and _reason_to_end(world, job, interrupted=False) is not None)
+        return (
+            job is None
+            or job.state == "completed"
+            or (job.state == "disabled") != disabled
+            or (not job.ending and _reason_to_end(world, job, interrupted=False) is not None)
+        )
 
     waits = {asyncio.create_task(engine.until(changed)), asyncio.create_task(wake.wait())}
     try:
