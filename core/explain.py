@@ -14,7 +14,7 @@ from . import dependencies
 from . import job as jobs
 from . import task as tasks
 from .ids import JobId, NodeId, TaskId
-from .world import Execution, Job, Node, Pool, Run, Task, World, present, takes_tasks
+from .world import Execution, Job, Node, Pool, Run, Task, World, may_place, present, takes_tasks
 
 NODES_NAMED_MAX = 8
 """Nodes that one reason names; the text says how many more there are."""
@@ -137,6 +137,9 @@ def _waits_for_a_slot(world: World, job: Job, pool: Pool) -> Iterator[Reason]:
     slots, used = len(eligible) * pool.spec.task_slots_per_node, sum(len(node.tasks) for node in eligible)
     if used >= slots:
         yield Reason(code="NoFreeSlot", text=f"{used} of {slots} task slots taken on the nodes it may use", subject=pool.id)
+    if not may_place(job):
+        most = job.spec.max_parallel_tasks
+        yield Reason(code="MaxParallelTasks", text=f"the job may have {most} tasks at work at the same time, and has", subject=job.id)
     ahead = [entry[2] for entry in pool.ready if entry < (-job.spec.priority, job.number, job.id)]
     if ahead:
         named = ", ".join(ahead[:NODES_NAMED_MAX]) + (f" and {len(ahead) - NODES_NAMED_MAX} more" if len(ahead) > NODES_NAMED_MAX else "")

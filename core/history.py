@@ -106,6 +106,8 @@ class JobFacts:
     live: dict[ExecutionId, None] = Factory(dict)
     tasks: dict[TaskId, TaskFacts] = Factory(dict)
     unfinished: dict[TaskId, None] = Factory(dict)
+    placed: dict[TaskId, None] = Factory(dict)
+    """Tasks that are preparing or running."""
     fulfilled: set[TaskId | int] = Factory(set)
     """Ids that tasks have succeeded under, and the numbers these read as: what dependencies ask for."""
     visits: dict[NodeId, Visit] = Factory(dict)
@@ -281,6 +283,7 @@ def _record_job_or_task(history: History, event: e.Event, at: Micros) -> None:
             node.holders[(event.job, event.task)] = None
             if (task := history.task(event.job, event.task)) is not None:
                 task.node = event.node
+                history.jobs[event.job].placed[event.task] = None
         case e.TaskRetried() | e.TaskRequeued() | e.TaskCompleted() | e.TaskReactivated() | e.TaskDeleted():
             _record_task(history, event)
         case _:
@@ -295,6 +298,7 @@ def _record_task(history: History, event: e.TaskRetried | e.TaskRequeued | e.Tas
     if task.node is not None and (node := history.nodes.get(task.node)) is not None:
         node.holders.pop((event.job, event.task), None)
     task.node = task.exited = task.stop = None
+    job.placed.pop(event.task, None)
     match event:
         case e.TaskReactivated():
             task.failures = 0

@@ -346,6 +346,18 @@ def slots_are_never_exceeded(history: History, seen: Seen) -> Iterator[str]:
             yield f"{held} tasks on the {pool.task_slots_per_node} slots of {event.node}"
 
 
+@invariant(e.TaskPreparing, e.TaskRunning, rule="semantics 3.4")
+def parallel_tasks_are_never_exceeded(history: History, seen: Seen) -> Iterator[str]:
+    """At most `maxParallelTasks` tasks of a job are preparing or running at the same time."""
+    event = seen.event
+    if not isinstance(event, e.TaskPreparing | e.TaskRunning) or (job := history.jobs.get(event.job)) is None:
+        return
+    most = job.spec.max_parallel_tasks
+    placed = len(job.placed) + (event.task not in job.placed)
+    if most != -1 and placed > most:
+        yield f"{placed} tasks of job {event.job} are placed, and it may have {most}"
+
+
 @invariant(e.TaskPreparing, e.TaskRunning, e.TaskRetried, e.TaskRequeued, e.TaskCompleted, e.TaskDeleted, rule="core/world.py, rule 2")
 def slots_are_held_by_tasks_alone(history: History, seen: Seen) -> Iterator[str]:
     """The world holds a node's slots for exactly the tasks that are preparing or running there."""
@@ -507,6 +519,7 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     disabled_scheduling_is_respected,
     start_task_comes_first,
     slots_are_never_exceeded,
+    parallel_tasks_are_never_exceeded,
     slots_are_held_by_tasks_alone,
     incarnations_grow,
     execution_numbers_grow,

@@ -32,6 +32,9 @@ NODES_PER_POOL_MAX: Final = 100_000
 TASK_SLOTS_PER_NODE_MAX: Final = 256
 """Azure Batch's own ceiling for taskSlotsPerNode."""
 
+PARALLEL_TASKS_MAX: Final = NODES_PER_POOL_MAX * TASK_SLOTS_PER_NODE_MAX
+"""Greatest maxParallelTasks: more than any pool has slots is no limit, which is written -1."""
+
 PRIORITY_MIN: Final = -1000
 PRIORITY_MAX: Final = 1000
 """Azure Batch's range for a job's priority."""

@@ -176,12 +176,16 @@ class PoolInfo:
 
 @frozen(kw_only=True)
 class JobSpec:
-    """A job: where it runs, its preparation and release, and what ends it."""
+    """A job: where it runs, its preparation and release, and what ends it.
+
+    `max_parallel_tasks` is how many of its tasks may be preparing or running at the same time; -1 is no limit.
+    """
 
     id: JobId
     pool_info: PoolInfo
     display_name: str | None = None
     priority: int = 0
+    max_parallel_tasks: int = -1
     constraints: JobConstraints = JobConstraints()
     job_preparation_task: PreparationSpec | None = None
     job_release_task: ReleaseSpec | None = None
@@ -241,6 +245,8 @@ def check_job(spec: JobSpec) -> Iterator[Mistake]:
     yield from _check_id("id", spec.id)
     yield from _check_id("poolInfo.poolId", spec.pool_info.pool_id)
     yield from _check_range("priority", spec.priority, limits.PRIORITY_MIN, limits.PRIORITY_MAX)
+    if spec.max_parallel_tasks != -1:
+        yield from _check_range("maxParallelTasks", spec.max_parallel_tasks, 1, limits.PARALLEL_TASKS_MAX)
     yield from _check_constraints("constraints", spec.constraints)
     yield from _check_environment("commonEnvironmentSettings", spec.common_environment_settings)
     if (preparation := spec.job_preparation_task) is not None:

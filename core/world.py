@@ -358,13 +358,19 @@ def _is_queued(job: Job, number: int, task: TaskId) -> bool:
     return entry is not None and entry.state == "active" and entry.number == number
 
 
+def may_place(job: Job) -> bool:
+    """Whether the job may have one more task on the nodes."""
+    most = job.spec.max_parallel_tasks
+    return most == -1 or job.counts["preparing"] + job.counts["running"] < most
+
+
 def index_job(world: World, job: Job) -> None:
     """Bring the pool's list of jobs with something to place up to date with one job."""
     pool = world.pools.get(job.spec.pool_info.pool_id)
     if pool is None:
         return
     key = (-job.spec.priority, job.number, job.id)
-    wanted = job.state == "active" and bool(job.queue)
+    wanted = job.state == "active" and bool(job.queue) and may_place(job)
     place = bisect_left(pool.ready, key)
     listed = place < len(pool.ready) and pool.ready[place] == key
     if wanted and not listed:

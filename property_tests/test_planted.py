@@ -510,6 +510,12 @@ CATALOGUE = [
         bug=start_tasks_are_not_waited_for,
         script=lambda: Trail(start_task=s.StartTaskSpec(command_line="start"), job=PLAIN),
     ),
+    Planted(
+        name="the limit of parallel tasks is not heeded",
+        caught_by="parallel_tasks_are_never_exceeded",
+        bug=lambda: swapped(world, "may_place", lambda _: True),
+        script=lambda: Trail(job=a_job(max_parallel_tasks=1), slots=2, tasks=("t1", "t2")).exit(0, 0),
+    ),
     Planted(name="slots are not counted", caught_by="slots_are_never_exceeded", bug=slots_are_not_counted, script=lambda: two_tasks(slots=1)),
     Planted(
         name="a requeued task keeps its slot",

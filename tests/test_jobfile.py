@@ -175,9 +175,9 @@ def test_azures_unlimited_is_no_limit() -> None:
         ("poolInfo", {"poolId": "p"}, "poolInfo: is not known here: it belongs inside 'job'"),
         ("tasks.1.requiredSlots", 1, "tasks[1].requiredSlots: is a property of Azure Batch that is not supported by this version of jobledger"),
         (
-            "job.maxParallelTasks",
-            4,
-            "job.maxParallelTasks: is a property of Azure Batch that is not supported by this version of jobledger",
+            "job.allowTaskPreemption",
+            True,
+            "job.allowTaskPreemption: is a property of Azure Batch that is not supported by this version of jobledger",
         ),
         ("tasks.0.state", "active", "tasks[0].state: is what Azure Batch answers and nothing that can be asked for: leave it out"),
         (

@@ -55,6 +55,7 @@ def test_json_has_azures_names_and_leaves_out_what_is_absent() -> None:
         "id": "job",
         "poolInfo": {"poolId": "pool"},
         "priority": 0,
+        "maxParallelTasks": -1,
         "constraints": {"maxTaskRetryCount": 0},
         "jobPreparationTask": {
             "commandLine": "prepare",

@@ -71,6 +71,7 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "poolInfo": "Which pool the job runs on. May be left out where the file describes a pool.",
         "displayName": "A name for people; it need not be unique.",
         "priority": "Tasks of a job with a higher priority are placed first.",
+        "maxParallelTasks": "How many of its tasks may be at work at the same time; -1 is without limit.",
         "constraints": "Limits of the job, and of its tasks that state none of their own.",
         "jobPreparationTask": "What runs on a node before the first task of the job there.",
         "jobReleaseTask": "What runs on a node when the job ends. It needs a job preparation task.",
@@ -151,6 +152,7 @@ _BOUNDS: Final[dict[tuple[type, str], tuple[int, int]]] = {
     (specs.PoolSpec, "taskSlotsPerNode"): (1, limits.TASK_SLOTS_PER_NODE_MAX),
     (specs.StartTaskSpec, "maxTaskRetryCount"): _RETRY_BOUNDS,
     (specs.JobSpec, "priority"): (limits.PRIORITY_MIN, limits.PRIORITY_MAX),
+    (specs.JobSpec, "maxParallelTasks"): (-1, limits.PARALLEL_TASKS_MAX),
     (specs.JobConstraints, "maxTaskRetryCount"): _RETRY_BOUNDS,
     (specs.TaskConstraints, "maxTaskRetryCount"): _RETRY_BOUNDS,
 }

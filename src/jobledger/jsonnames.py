@@ -91,7 +91,7 @@ def _later(*names: str) -> dict[str, str]:
 _OF_ANY_COMMAND_LINE: Final = _later("containerSettings", "resourceFiles", "userIdentity")
 
 _UNSUPPORTED: Final[dict[type, dict[str, str]]] = {
-    specs.JobSpec: _later("allowTaskPreemption", "maxParallelTasks", "jobManagerTask", "networkConfiguration"),
+    specs.JobSpec: _later("allowTaskPreemption", "jobManagerTask", "networkConfiguration"),
     specs.PoolInfo: {"autoPoolSpecification": f"{_LATER}: describe the pool under 'pool'"},
     specs.PreparationSpec: _OF_ANY_COMMAND_LINE,
     specs.ReleaseSpec: _OF_ANY_COMMAND_LINE

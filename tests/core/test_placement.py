@@ -3,6 +3,8 @@
 import pytest
 
 from jobledger.core import placement
+from jobledger.core.explain import explain
+from jobledger.core.limits import PARALLEL_TASKS_MAX
 from jobledger.core.requests import AddTasks, CreatePool, DeallocateNode, DisableJob, DisableScheduling, EnableJob, EnableScheduling, SubmitJob
 from jobledger.core.specs import PoolSpec, TaskSchedulingPolicy
 from jobledger.core.world import drop_node_index
@@ -170,3 +172,24 @@ def test_a_job_that_no_free_node_may_take_does_not_keep_later_jobs_waiting(given
     assert s.world.jobs["j"].blocked
     s.finish(SubmitJob(spec=job_spec("k"), tasks=task_specs("b")))
     assert s.world.task("k", "b").result == "success"
+
+
+def test_a_job_has_no_more_tasks_at_work_than_it_may(given, task_specs):
+    s = given(nodes=2, slots=4, prep=False, tasks=("a", "b", "c"), max_parallel_tasks=2, script={"a": Hangs(), "b": Hangs(), "c": Hangs()})
+    s.run()
+    assert s.launches() == ["a@p-1", "b@p-2"]
+    assert [reason.code for reason in explain(s.world, "j", "c")] == ["MaxParallelTasks", "Queued"]
+    s.answer("task", "exited", task="a")
+    s.run()
+    assert s.launches()[-1].startswith("c@")
+
+
+def test_tasks_that_wait_for_preparation_count_and_others_jobs_do_not(given, job_spec, task_specs):
+    s = given(slots=4, tasks=("a", "b"), max_parallel_tasks=1, script={"jobpreparation": Hangs()})
+    s.given(SubmitJob(spec=job_spec("k", prep=False), tasks=task_specs("x", "y"))).run()
+    assert (s.world.jobs["j"].counts["preparing"], s.launches(job="k")) == (1, ["x@p-1", "y@p-1"])
+
+
+@pytest.mark.parametrize("most", [0, -2, PARALLEL_TASKS_MAX + 1])
+def test_a_limit_that_makes_no_sense_is_refused(given, job_spec, most):
+    assert "maxParallelTasks" in str(given().refuses(SubmitJob(spec=job_spec("k", max_parallel_tasks=most)), "InvalidPropertyValue"))

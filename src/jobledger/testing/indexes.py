@@ -58,7 +58,7 @@ def _pool(world: World, pool: Pool) -> Iterator[str]:
     ready = [
         (-job.spec.priority, job.number, job.id)
         for job in world.jobs.values()
-        if job.spec.pool_info.pool_id == pool.id and job.state == "active" and any(_placeable(task) for task in job.tasks.values())
+        if job.spec.pool_info.pool_id == pool.id and job.state == "active" and _may_place(job) and any(map(_placeable, job.tasks.values()))
     ]
     yield from _differs("nodes", set(pool.nodes), {node.id for node in nodes})
     yield from _differs("free_of", pool.free_of, free)
@@ -115,6 +115,11 @@ def _job(world: World, job: Job) -> Iterator[str]:
         if task.state == "running":
             execution = world.executions.get(task.execution) if task.execution is not None else None
             yield from _differs(f"execution of {task.spec.id}", execution is not None and execution.task == task.spec.id, True)
+
+
+def _may_place(job: Job) -> bool:
+    placed = sum(task.state in {"preparing", "running"} for task in job.tasks.values())
+    return job.spec.max_parallel_tasks in {-1, *range(placed + 1, placed + 100)}
 
 
 def _placeable(task: Task) -> bool:

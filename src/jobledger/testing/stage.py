@@ -216,7 +216,7 @@ class Stage:
         for job in self.world.jobs.values():
             self._hold(job.state in {"active", "disabled", "completed"}, f"job {job.id} is {job.state} and nothing is under way")
             self._hold(not job.counts["running"] and not job.counts["preparing"], f"job {job.id} has {job.counts} and nothing is under way")
-            waits = any(task.state == "active" and not task.unmet for task in job.tasks.values())
+            waits = any(task.state == "active" and not task.unmet for task in job.tasks.values())  # Nothing runs, so no limit is reached.
             self._hold(not waits or job.state != "active" or not self._has_room(job), f"job {job.id} is not placed: {job.counts}")
 
     def _has_room(self, job: Job) -> bool:

@@ -153,6 +153,7 @@ def jobs(draw: st.DrawFn, pool_ids: Sequence[PoolId]) -> s.JobSpec:
         id=draw(st.sampled_from(JOBS)),
         pool_info=s.PoolInfo(pool_id=draw(st.sampled_from(pool_ids))),
         priority=draw(st.integers(0, 2)),
+        max_parallel_tasks=draw(st.sampled_from([-1, -1, 1, 2])),
         constraints=s.JobConstraints(max_wall_clock_time=draw(JOB_LIMITS), max_task_retry_count=draw(RETRIES)),
         job_preparation_task=preparation,
         job_release_task=draw(releases) if preparation is not None and draw(MOSTLY) else None,
