@@ -37,7 +37,7 @@ from .ids import JobId, Micros
 from .machine import ABSENT, Machine, rows
 from .requests import AddTasks, DeleteJob, DisableJob, EnableJob, SubmitJob, TerminateJob
 from .specs import DisableTasks, Mistake, TaskSpec, check_job, check_tasks
-from .world import Job, World, index_job
+from .world import Job, World, index_job, present
 
 JOB: Final = Machine(
     "job",
@@ -47,6 +47,7 @@ JOB: Final = Machine(
         ("active", JobBlocked, "="),
         ("active disabling terminating deleting", JobUnblocked, "="),
         ("active", JobDisabling, "disabling"),
+        ("disabling", JobDisabling, "=", "the tasks that still run are to be dealt with more firmly"),
         ("disabling", JobDisabled, "disabled"),
         ("disabling disabled", JobEnabling, "enabling"),
         ("enabling", JobEnabled, "active"),
@@ -60,6 +61,8 @@ JOB: Final = Machine(
 TASK_FAILED: Final = "TaskFailed"
 ALL_TASKS_COMPLETE: Final = "AllTasksComplete"
 MAX_WALL_CLOCK_TIME_EXPIRY: Final = "MaxWallClockTimeExpiry"
+
+_FIRMNESS: Final[dict[DisableTasks, int]] = {"wait": 0, "requeue": 1, "terminate": 2}
 
 _MISTAKES_SHOWN_MAX: Final = 20
 """Mistakes listed in one refusal; the text says how many more there are."""
@@ -121,12 +124,16 @@ def delete(world: World, request: DeleteJob) -> Iterator[Event]:
 
 
 def disable(world: World, request: DisableJob) -> Iterator[Event]:
-    """A job that is disabled already stays so.  Refused: JobNotFound, the codes of a job that is over, OperationInvalidForCurrentState."""
+    """A job that is disabled already stays so; while it is disabling, only a firmer way to deal with its tasks changes anything.
+
+    Refused: JobNotFound, the codes of a job that is over, OperationInvalidForCurrentState.
+    """
     job = find(world, request.job, "disable it")
     tasks.refuse_if_over(job, "disable it")
     if job.state == "enabling":
         raise RequestRefused("OperationInvalidForCurrentState", f"job {job.id} is enabling; disable it when it is active")
-    if job.state == "active":
+    firmer = job.state == "disabling" and _FIRMNESS[request.disable_tasks] > _FIRMNESS[present(job.disable_tasks)]
+    if job.state == "active" or firmer:
         yield from _disable(world, job, request.disable_tasks)
 
 
@@ -259,9 +266,9 @@ def on_changed(
 ) -> None:
     """Every move of a job that changes its state; what else one of them says is kept beside it."""
     job = world.jobs[event.job]
-    job.previous_state = job.state
-    job.state = JOB.move(job.state, event, event.job)
-    job.changed_at = at
+    was, job.state = job.state, JOB.move(job.state, event, event.job)
+    if job.state != was:
+        job.previous_state, job.changed_at = was, at
     match event:
         case JobDisabling(disable_tasks=option):
             job.disable_tasks, job.job_action = option, "none"

@@ -333,6 +333,31 @@ def test_disable_with_wait_lets_running_tasks_end(given):
     assert s.world.task("j", "t2").state == "active"
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "acts"),
+    [
+        ("wait", "requeue", True),
+        ("wait", "terminate", True),
+        ("requeue", "terminate", True),
+        ("requeue", "wait", False),
+        ("terminate", "requeue", False),
+        ("wait", "wait", False),
+    ],
+)
+def test_while_disabling_only_a_firmer_way_changes_anything(given, first, then, acts):
+    s = given(prep=False, script={"t1": [Hangs(), Exits(0)]})
+    s.run()
+    s.when(DisableJob(job="j", disable_tasks=first))
+    if not acts:
+        s.ignores(DisableJob(job="j", disable_tasks=then))
+        return
+    assert story(s.when(DisableJob(job="j", disable_tasks=then)))[0] == "job.disabling j"
+    job = s.world.jobs["j"]
+    assert (job.state, job.previous_state, job.disable_tasks) == ("disabling", "active", then)
+    s.run()
+    assert (job.state, job.tasks["t1"].state) == ("disabled", "active" if then == "requeue" else "completed")
+
+
 @pytest.mark.parametrize("option", ["requeue", "terminate", "wait"])
 def test_a_task_that_waits_for_preparation_never_starts_in_a_disabled_job(given, option):
     s = given(script={"jobpreparation": Hangs()})
@@ -357,7 +382,6 @@ def test_disabling_a_disabled_job_and_enabling_an_active_one_change_nothing(give
     s.ignores(EnableJob(job="j"))
     s.run()
     s.when(DisableJob(job="j", disable_tasks="wait"))
-    s.ignores(DisableJob(job="j", disable_tasks="terminate"))
     s.answer("task", "exited")
     s.ignores(DisableJob(job="j", disable_tasks="terminate"))
 
