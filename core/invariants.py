@@ -6,47 +6,20 @@
 3. `Auditor` asks them all while a ledger grows, `audit` asks them of one that is written.  Nothing here raises.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
-
-from attrs import frozen
 
 from . import events as e
 from .history import OUTCOMES, History, Seen, places
 from .ids import ExecutionKind, JobId, Micros, NodeId
+from .judging import Invariant, Violation, invariant
 from .machine import ABSENT
 from .subjects import Key, moves, state_in, target_of
 from .world import World
 
-Judge = Callable[[History, Seen], Iterator[str]]
-"""Yields a text for each violation: what is wrong with the event, given the history before it."""
+__all__ = ["INVARIANTS", "Auditor", "Invariant", "Violation", "audit"]
 
 ENDING: Final = frozenset({"terminating", "deleting"})
-
-
-@frozen(kw_only=True)
-class Invariant:
-    """A named predicate.  `on` are the events that could break it; `rule` says where it comes from."""
-
-    name: str
-    sentence: str
-    rule: str
-    on: tuple[type[e.Event], ...]
-    judge: Judge
-
-
-@frozen(kw_only=True)
-class Violation:
-    """An invariant that does not hold: at which event (`index` counts from 0), and how."""
-
-    invariant: str
-    index: int
-    position: int | None
-    text: str
-
-    def __str__(self) -> str:
-        where = f"event {self.index}" if self.position is None else f"position {self.position}"
-        return f"{self.invariant} at {where}: {self.text}"
 
 
 class Auditor:
@@ -56,17 +29,17 @@ class Auditor:
         self.history: Final = History()
         self._seen = 0
         self._on: Final[dict[type[e.Event], list[Invariant]]] = {}
-        for invariant in INVARIANTS if invariants is None else invariants:
-            for event in invariant.on:
-                self._on.setdefault(event, []).append(invariant)
+        for one in INVARIANTS if invariants is None else invariants:
+            for event in one.on:
+                self._on.setdefault(event, []).append(one)
 
     def see(self, event: e.Event, at: Micros, world: World | None = None, position: int | None = None) -> list[Violation]:
         """The violations that `event`, recorded at `at`, brings about; `world` is the one after it."""
         seen = Seen(event=event, at=at, position=position, world=world)
         found = [
-            Violation(invariant=invariant.name, index=self._seen, position=position, text=text)
-            for invariant in self._on.get(type(event), ())
-            for text in invariant.judge(self.history, seen)
+            Violation(invariant=one.name, index=self._seen, position=position, text=text)
+            for one in self._on.get(type(event), ())
+            for text in one.judge(self.history, seen)
         ]
         self.history.record(seen)
         self._seen += 1
@@ -77,15 +50,6 @@ def audit(events: Iterable[tuple[e.Event, Micros]]) -> list[Violation]:
     """Every violation in a history, from its beginning."""
     auditor = Auditor()
     return [violation for event, at in events for violation in auditor.see(event, at)]
-
-
-def invariant(*on: type[e.Event], rule: str) -> Callable[[Judge], Invariant]:
-    """Makes an invariant of a function: its name, and its docstring as the sentence."""
-
-    def make(judge: Judge) -> Invariant:
-        return Invariant(name=getattr(judge, "__name__", ""), sentence=" ".join((judge.__doc__ or "").split()), rule=rule, on=on, judge=judge)
-
-    return make
 
 
 # --- release --------------------------------------------------------------------------------------------------
