@@ -1,9 +1,10 @@
-"""Dependencies: tasks that wait for other tasks of their job to succeed.
+"""Dependencies: tasks that wait for other tasks of their job.
 
 1. A task is placed only when every id and every number it depends on is satisfied; until then it is active and not queued.
 2. An id is satisfied by the task of that id, a number of a range by the first task whose id reads as that number (`4`, `04` and `004`
    all do); ids that are no numbers never count for a range (semantics 3.3).
-3. Success satisfies, and what is satisfied stays so, even if the task is deleted later.
+3. Success satisfies and failure does not, unless the task's exit conditions say otherwise (`exits`); what is satisfied stays so, even if
+   the task is deleted later.
 4. To depend on a task that the job has not yet is legal: it is waited for.
 5. The end of a task costs as much as it has dependents, and nothing for those that do not depend on it.
 """
@@ -63,7 +64,7 @@ def forget(job: Job, task: Task) -> None:
 
 
 def satisfy(world: World, job: Job, task: TaskId) -> None:
-    """A task succeeded: those that waited for it, and for nothing else, are queued."""
+    """A task ended so that it satisfies: those that waited for it, and for nothing else, are queued."""
     number = number_of(task)
     for one in (task,) if number is None else (task, number):
         if not job.spec.uses_task_dependencies or one in job.satisfied:

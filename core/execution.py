@@ -127,7 +127,7 @@ def run_command(world: World, execution: Execution) -> RunCommand:
 # --- evolve ---------------------------------------------------------------------------------------------------
 
 
-def on_requested(world: World, event: ExecutionRequested, at: Micros) -> None:
+def on_requested(world: World, event: ExecutionRequested, _at: Micros) -> None:
     execution = Execution(
         id=event.execution,
         kind=event.kind,
@@ -136,7 +136,6 @@ def on_requested(world: World, event: ExecutionRequested, at: Micros) -> None:
         node=event.node,
         attempt=event.attempt,
         state=EXECUTION.move(ABSENT, event, event.execution),
-        requested_at=at,
     )
     world.executions[event.execution] = execution
     world.next_execution = event.execution + 1

@@ -73,7 +73,7 @@ def _waits_for_tasks(job: Job, task: Task) -> Iterator[Reason]:
     for one in islice(dependencies.unmet(job, task), DEPENDENCIES_NAMED_MAX):
         if isinstance(one, int):
             yield Reason(
-                code="DependencyNotMet", text=f"it depends on number {one}, and no task whose id reads as {one} has succeeded", subject=str(one)
+                code="DependencyNotMet", text=f"it depends on number {one}, and no task whose id reads as {one} has satisfied it", subject=str(one)
             )
         else:
             yield _waits_for_task(job, one)
@@ -87,6 +87,9 @@ def _waits_for_task(job: Job, one: TaskId) -> Reason:
     other = job.tasks.get(one)
     if other is None:
         return Reason(code="DependencyUnknown", text=f"it depends on task {one}, which the job does not have", subject=one)
+    if other.state == "completed" and other.result == "success":
+        text = f"it depends on task {one}, which succeeded, and by its exit conditions blocks those that depend on it"
+        return Reason(code="DependencyBlocked", text=text, subject=one)
     if other.state == "completed":
         return Reason(
             code="DependencyFailed", text=f"it depends on task {one}, which failed: it waits until that one is reactivated and succeeds", subject=one
@@ -105,7 +108,7 @@ def _circle(job: Job, start: TaskId) -> list[TaskId]:
                 way = [start, at]
                 while way[-1] != start:
                     way.append(before[way[-1]])
-                return way[::-1] if len(way) > 2 or at != start else [start, start]
+                return way[::-1]
             if not isinstance(one, int) and one in job.tasks and one not in before:
                 before[one] = at
                 looking.append(one)

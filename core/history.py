@@ -109,7 +109,7 @@ class JobFacts:
     placed: dict[TaskId, None] = Factory(dict)
     """Tasks that are preparing or running."""
     fulfilled: set[TaskId | int] = Factory(set)
-    """Ids that tasks have succeeded under, and the numbers these read as: what dependencies ask for."""
+    """Ids of tasks that ended so that they satisfy, and the numbers these read as: what dependencies ask for."""
     visits: dict[NodeId, Visit] = Factory(dict)
 
 

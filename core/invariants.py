@@ -108,7 +108,9 @@ def release_comes_last(history: History, seen: Seen) -> Iterator[str]:
 
 @invariant(e.TaskPreparing, e.TaskRunning, rule="semantics 3.3")
 def dependencies_come_first(history: History, seen: Seen) -> Iterator[str]:
-    """No task is placed before everything that it depends on has succeeded: tasks by id, and a task for each number of its ranges."""
+    """No task is placed before everything that it depends on is satisfied, by success or by what exit conditions say: tasks by id, and a
+    task for each number of its ranges.
+    """
     event = seen.event
     if not isinstance(event, e.TaskPreparing | e.TaskRunning) or (job := history.jobs.get(event.job)) is None:
         return
@@ -116,7 +118,7 @@ def dependencies_come_first(history: History, seen: Seen) -> Iterator[str]:
     if wanted is not None:
         numbers = [number for part in wanted.task_id_ranges for number in range(part.start, part.end + 1)]
         if missing := [one for one in (*wanted.task_ids, *numbers) if one not in job.fulfilled]:
-            yield f"task {event.task} of job {event.job} is placed, and {missing[:8]} have not succeeded"
+            yield f"task {event.task} of job {event.job} is placed, and {missing[:8]} are not satisfied"
 
 
 @invariant(e.ExecutionRequested, rule="semantics 2.2, 2.3")

@@ -48,7 +48,6 @@ class Execution:
     node: NodeId
     attempt: int
     state: str
-    requested_at: Micros
     started_at: Micros | None = None
     pid: int | None = None
     stop: Stop | None = None
@@ -129,7 +128,7 @@ class Job:
     dependents: dict[TaskId | int, dict[TaskId, None]] = Factory(dict)
     """Tasks that wait, by what they wait for: a task's id, or a number of a range."""
     satisfied: set[TaskId | int] = Factory(set)
-    """What tasks have succeeded for, where the job uses dependencies: their ids, and the numbers these read as."""
+    """What tasks have satisfied by their end, where the job uses dependencies: their ids, and the numbers these read as."""
     counts: dict[str, int] = Factory(lambda: {"active": 0, "preparing": 0, "running": 0, "completed": 0})
     succeeded: int = 0
     added: int = 0

@@ -65,7 +65,7 @@ def until(condition):
     deadline = time.monotonic() + BOUND_S
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
+        time.sleep(0.005)  # what is waited for happens in other processes, which cannot wake us
 
 
 def kill(pid):

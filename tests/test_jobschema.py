@@ -62,6 +62,8 @@ def test_the_bounds_of_the_schema_are_those_of_the_checks(place: str, name: str)
         ({"pool": {"id": "p"}, "job": {"id": "j"}, "tasks": [{"id": "t"}]}, False),
         ({"pool": {"id": "p"}, "job": {"id": "j", "constraints": {"maxWallClockTime": "15m"}}}, False),
         ({"pool": {"id": "p"}, "job": {"id": "j", "dependsOn": {}}}, False),
+        ({"pool": {"id": "p"}, "job": {"id": "j", "maxParallelTasks": 0}}, False),
+        ({"pool": {"id": "p"}, "job": {"id": "j", "maxParallelTasks": -1}}, True),
     ],
 )
 def test_the_schema_judges_as_the_reader_does(data: dict[str, Any], is_right: bool) -> None:

@@ -46,5 +46,5 @@ def ask(store: EventStore, request: Request, *, actor: str, timeout_s: float) ->
 def _wait(store: EventStore, identity: str, timeout_s: float) -> InboxReply | None:
     end = time.monotonic() + timeout_s
     while (reply := store.reply_to(identity)) is None and time.monotonic() < end:
-        time.sleep(_POLL_S)
+        time.sleep(_POLL_S)  # A refusal appends nothing, so there is nothing in the log to wait for.
     return reply

@@ -158,6 +158,9 @@ _BOUNDS: Final[dict[tuple[type, str], tuple[int, int]]] = {
 }
 """Least and greatest value of each number; `check_*` of the specs say the same, and a test compares them."""
 
+_NOT_ZERO: Final = {(specs.JobSpec, "maxParallelTasks")}
+"""Numbers whose bounds have 0 between them and that may not be it."""
+
 _PLAIN_TYPES: Final[dict[Any, dict[str, Any]]] = {
     str: {"type": "string"},
     int: {"type": "integer"},
@@ -204,6 +207,8 @@ def _property_schema(record: type, name: Name) -> dict[str, Any]:
     schema = {"description": MEANINGS[record][name.json], **_type_schema(name.type)}
     if bounds := _BOUNDS.get((record, name.json)):
         schema["minimum"], schema["maximum"] = bounds
+    if (record, name.json) in _NOT_ZERO:
+        schema["not"] = {"const": 0}
     default = _default(name)
     return schema if default is None else {**schema, "default": default}
 

@@ -81,7 +81,7 @@ def until():
         deadline = time.monotonic() + BOUND_S
         while not (found := condition()):
             assert time.monotonic() < deadline, f"waited in vain for {what}"
-            time.sleep(0.01)
+            time.sleep(0.01)  # what is waited for happens in other processes, which cannot wake us
         return found
 
     return wait

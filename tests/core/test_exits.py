@@ -2,6 +2,7 @@
 
 import pytest
 
+from jobledger.core.explain import explain
 from jobledger.core.requests import AddTasks, EnableJob, TerminateTask
 from jobledger.core.specs import (
     ExitCodeMapping,
@@ -151,6 +152,13 @@ def test_dependents_run_as_the_conditions_say(given, given_conditions, code, run
     s = given(prep=False, uses_task_dependencies=True, tasks=(task("a", given_conditions), waiting), script={"a": Exits(code)})
     s.run()
     assert (s.world.task("j", "b").state == "completed") is runs
+
+
+def test_explain_tells_a_success_that_blocks_from_a_failure(given):
+    waiting = TaskSpec(id="b", command_line="work", depends_on=TaskDependencies(task_ids=("a",)))
+    s = given(prep=False, uses_task_dependencies=True, tasks=(task("a", conditions({0: BLOCK})), waiting))
+    s.run()
+    assert [reason.code for reason in explain(s.world, "j", "b")] == ["DependencyBlocked"]
 
 
 # --- what is refused ------------------------------------------------------------------------------------------

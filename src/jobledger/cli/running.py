@@ -50,7 +50,7 @@ def run(file: str, ledger: Path, root: Path, durability: Durability, leave_activ
     FILE is YAML or JSON, `-` for standard input.  Makes the ledger and the pool if need be.  The same file again resumes a job that has
     not ended and reports one that has; the same job id with another specification is refused with the difference.  A job with
     `onAllTasksComplete: noaction` is ended when its tasks are complete, and one that cannot go on (preparation failed on every node, no
-    node is left) when nothing of it runs, so that its release runs.
+    node is left, or its tasks wait for ones that will not succeed) when nothing of it runs, so that its release runs.
 
     Ctrl-C ends the job in good order: its release runs.  A second Ctrl-C detaches: what runs goes on, and the same command resumes.
 

@@ -185,7 +185,7 @@ class ExecutorConformance:
 
     def make_executor(self, folder: Path) -> Executor:
         """An executor, not open yet, whose nodes live below `folder`."""
-        raise NotImplementedError
+        raise NotImplementedError  # The hook that every subclass gives.
 
     def drive(self, folder: Path, play: Callable[[Driver], Coroutine[Any, Any, None]]) -> None:
         """Run `play` against an open executor with one node."""

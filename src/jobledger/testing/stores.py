@@ -53,7 +53,7 @@ class EventStoreConformance:
 
     def open_store(self) -> EventStore:
         """A new, empty ledger."""
-        raise NotImplementedError
+        raise NotImplementedError  # The hook that every subclass gives.
 
     def open_again(self, store: EventStore) -> EventStore:
         """The ledger of `store` once more, as another process would open it; `store` itself for one that lives in memory."""
