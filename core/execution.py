@@ -157,7 +157,7 @@ def on_confirmed(world: World, event: ExecutionConfirmed, at: Micros) -> None:
     execution.pid = event.pid
     world.owed.drop(("run", event.execution, 0))
     if (limit := wall_clock_limit(world, execution)) is not None:
-        world.add_deadline(Micros(at + limit), execution.id, "")
+        world.add_deadline(at + limit, "execution", execution.id)
 
 
 def on_stop_requested(world: World, event: ExecutionStopRequested, _at: Micros) -> None:

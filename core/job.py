@@ -16,6 +16,7 @@ from . import execution as executions
 from . import limits
 from . import release as releases
 from . import task as tasks
+from .checks import Mistake, check_job, check_tasks
 from .errors import RequestRefused
 from .events import (
     Event,
@@ -36,7 +37,7 @@ from .failure import ended_failure
 from .ids import JobId, Micros
 from .machine import ABSENT, Machine, rows
 from .requests import AddTasks, DeleteJob, DisableJob, EnableJob, SubmitJob, TerminateJob
-from .specs import DisableTasks, Mistake, TaskSpec, check_job, check_tasks
+from .specs import DisableTasks, TaskSpec
 from .world import Job, World, index_job, present
 
 JOB: Final = Machine(
@@ -251,7 +252,7 @@ def on_created(world: World, event: JobCreated, at: Micros) -> None:
     world.jobs_of_pool.setdefault(event.spec.pool_info.pool_id, {})[event.job] = None
     limit = event.spec.constraints.max_wall_clock_time
     if limit is not None:
-        world.add_deadline(Micros(at + limit), 0, event.job)
+        world.add_deadline(at + limit, "job", event.job)
     world.agenda.job(event.job)
 
 

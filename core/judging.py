@@ -6,6 +6,7 @@ from attrs import frozen
 
 from . import events as e
 from .history import History, Seen
+from .ids import ExecutionKind, JobId, NodeId
 
 Judge = Callable[[History, Seen], Iterator[str]]
 """Yields a text for each violation: what is wrong with the event, given the history before it."""
@@ -43,3 +44,18 @@ def invariant(*on: type[e.Event], rule: str) -> Callable[[Judge], Invariant]:
         return Invariant(name=getattr(judge, "__name__", ""), sentence=" ".join((judge.__doc__ or "").split()), rule=rule, on=on, judge=judge)
 
     return make
+
+
+def job_of(event: e.Event) -> JobId:
+    """The job that the event names, empty where it names none."""
+    return JobId(getattr(event, "job", None) or "")
+
+
+def node_of(event: e.Event) -> NodeId:
+    """The node that the event names, empty where it names none."""
+    return NodeId(getattr(event, "node", None) or "")
+
+
+def launches(event: e.Event, kind: ExecutionKind) -> bool:
+    """Whether the event intends a launch of that kind."""
+    return isinstance(event, e.ExecutionRequested) and event.kind == kind

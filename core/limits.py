@@ -28,6 +28,9 @@ DEPENDENCY_IDS_LENGTH_MAX: Final = 64_000
 DEPENDENCY_NUMBERS_MAX: Final = 100_000
 """Numbers in the ranges that one task depends on: each is an entry in an index while it is waited for."""
 
+NODE_ID_LENGTH_MAX: Final = 64
+"""Longest id of a node, as of everything else that has a folder of its name."""
+
 NODES_PER_POOL_MAX: Final = 100_000
 TASK_SLOTS_PER_NODE_MAX: Final = 256
 """Azure Batch's own ceiling for taskSlotsPerNode."""

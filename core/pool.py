@@ -12,6 +12,7 @@ from typing import Final
 
 from . import limits
 from . import node as nodes
+from .checks import check_pool
 from .errors import RequestRefused
 from .events import (
     Event,
@@ -26,7 +27,6 @@ from .events import (
 from .ids import Micros, NodeId, PoolId
 from .machine import ABSENT, Machine, rows
 from .requests import CreatePool, DeletePool, RemoveNode, ResizePool, StopResize
-from .specs import NODE_ID_LENGTH_MAX, check_pool
 from .world import Pool, World, index_job
 
 POOL: Final = Machine(
@@ -79,8 +79,10 @@ def resize(world: World, request: ResizePool) -> Iterator[Event]:
     if not 0 <= request.target <= limits.NODES_PER_POOL_MAX:
         raise RequestRefused("InvalidPropertyValue", f"target: {request.target} is not between 0 and {limits.NODES_PER_POOL_MAX}")
     longest = node_id(pool.id, pool.added + request.target - pool.target - 1)
-    if len(longest) > NODE_ID_LENGTH_MAX:
-        raise RequestRefused("InvalidPropertyValue", f"target: node ids such as {longest} would be longer than {NODE_ID_LENGTH_MAX} characters")
+    if len(longest) > limits.NODE_ID_LENGTH_MAX:
+        raise RequestRefused(
+            "InvalidPropertyValue", f"target: node ids such as {longest} would be longer than {limits.NODE_ID_LENGTH_MAX} characters"
+        )
     if request.target != pool.target:
         yield PoolResizing(pool=pool.id, target=request.target)
 

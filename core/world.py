@@ -28,6 +28,13 @@ CommandKey = tuple[Literal["run", "stop", "boot", "retire"], int | NodeId, int]
 """What a command is identified by: its verb, its execution or node, and for a node its incarnation."""
 
 
+DeadlineKind = Literal["execution", "job"]
+"""Which limit in time: see `deadlines` for what each is about."""
+
+Deadline = tuple[Micros, DeadlineKind, tuple[int | str, ...]]
+"""When, which limit, and of what: ids, as many as the limit needs."""
+
+
 @frozen(kw_only=True)
 class Stop:
     """The wish that an execution end, which is not yet the fact."""
@@ -269,13 +276,13 @@ class World:
     engine_root: str = ""
     """Where the latest engine kept the nodes' files; empty where its ledger does not tell."""
     owed: Owed = Factory(Owed)
-    deadlines: list[tuple[Micros, int, str]] = field(factory=list, eq=False)
-    """Heap of (time, execution or 0, job or ''); entries whose cause is gone are dropped when they come up."""
+    deadlines: list[Deadline] = field(factory=list, eq=False)
+    """Heap; entries whose cause is gone are dropped when they come up."""
     agenda: Agenda = field(factory=Agenda, eq=False)
 
-    def add_deadline(self, at: Micros, execution: int, job: str) -> None:
-        """Note that an execution (or, for 0, a job) reaches a limit at `at`."""
-        heapq.heappush(self.deadlines, (at, execution, job))
+    def add_deadline(self, at: int, limit: DeadlineKind, *subject: int | str) -> None:
+        """Note that what is named by `subject` comes to a limit at `at`."""
+        heapq.heappush(self.deadlines, (Micros(at), limit, subject))
 
     def task(self, job: JobId, task: TaskId) -> Task:
         return self.jobs[job].tasks[task]

@@ -1,11 +1,13 @@
 """The blocking front: every call from any thread, errors as they are, and an end that leaves no thread behind."""
 
+import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from jobledger import BlockingEngine, ExecutorError, JobId, LedgerBusy, MemoryStore, PoolId, RequestRefused, TaskId
+from jobledger.asks import Asks
 from jobledger.core import events as e
 from jobledger.core.requests import RemoveNode
 from jobledger.testing.scenario import Hangs
@@ -122,3 +124,13 @@ def test_the_error_that_stopped_the_engine_comes_with_its_end(instant, pool_spec
     for call in (lambda: engine.until(lambda world: False, timeout_s=BOUND_S), engine.close):
         with pytest.raises(ExecutorError, match="worn out"):
             call()
+
+
+def test_whatever_can_be_asked_of_an_engine_can_be_asked_blocking():
+    def asks(kind):
+        return {
+            name: str(inspect.signature(member)) for name, member in vars(kind).items() if inspect.isfunction(member) and not name.startswith("_")
+        }
+
+    blocking = asks(BlockingEngine)
+    assert {name: blocking.get(name) for name in asks(Asks)} == asks(Asks)

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from jobledger import jobfile, plaindata
 from jobledger.core import limits
+from jobledger.core.checks import Mistake, check_job
 from jobledger.core.ids import SECOND, Duration, JobId, PoolId, TaskId
 from jobledger.core.specs import (
     EnvironmentSetting,
     JobConstraints,
     JobSpec,
     MetadataItem,
-    Mistake,
     PoolInfo,
     PoolSpec,
     PreparationSpec,
@@ -28,7 +28,6 @@ from jobledger.core.specs import (
     TaskConstraints,
     TaskSchedulingPolicy,
     TaskSpec,
-    check_job,
 )
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from . import __version__
+from .asks import Asks
 from .core import owed
 from .core import requests as q
 from .core.advance import Decided, settle
@@ -31,10 +32,9 @@ from .core.decide import ClockAdvanced
 from .core.errors import AppendConflict, ExecutorError, JobledgerError, LedgerBusy, RequestRefused, StoreError
 from .core.events import EngineStarted, EngineStopped
 from .core.execution import run_command
-from .core.ids import SECOND, Duration, JobId, Micros, NodeId, PoolId, TaskId
+from .core.ids import SECOND, Duration, JobId, Micros, NodeId, PoolId
 from .core.ports import EventStore, Executor, Head, InboxRequest, Lease, RecordedEvent
 from .core.reports import ExecutionStarted, Report
-from .core.specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
 from .core.world import World
 from .eventstore import Durability, decode_request, open_store, refuse_unless_unicode
 from .owner import certainly_dead, describe, new_name
@@ -69,7 +69,7 @@ def wall_clock() -> int:
     return time.time_ns() // 1_000
 
 
-class Engine:
+class Engine(Asks):
     """Drives one ledger.  Use as `async with await Engine.open(...) as engine`; every method belongs to the loop it was opened in."""
 
     def __init__(
@@ -163,42 +163,6 @@ class Engine:
         self._asked.add(answered)
         answered.add_done_callback(self._asked.discard)
         return await answered
-
-    async def create_pool(self, spec: PoolSpec, *, actor: str = "embedder") -> int:
-        """Create a pool; the same specification twice is the same pool."""
-        return await self.request(q.CreatePool(spec=spec), actor=actor)
-
-    async def delete_pool(self, pool: PoolId, *, actor: str = "embedder") -> int:
-        """Delete a pool; its tasks are requeued and its nodes go."""
-        return await self.request(q.DeletePool(pool=pool), actor=actor)
-
-    async def submit(self, spec: JobSpec, tasks: Sequence[TaskSpec] = (), *, actor: str = "embedder") -> int:
-        """Create a job with its first tasks; the same specification twice is the same job."""
-        return await self.request(q.SubmitJob(spec=spec, tasks=tuple(tasks)), actor=actor)
-
-    async def add_tasks(self, job: JobId, tasks: Sequence[TaskSpec], *, actor: str = "embedder") -> int:
-        """Add tasks to a job, all or none."""
-        return await self.request(q.AddTasks(job=job, tasks=tuple(tasks)), actor=actor)
-
-    async def terminate(self, job: JobId, reason: str = "UserTerminate", *, actor: str = "embedder") -> int:
-        """End a job: its tasks end, its release runs, then it is completed."""
-        return await self.request(q.TerminateJob(job=job, reason=reason), actor=actor)
-
-    async def delete(self, job: JobId, *, actor: str = "embedder") -> int:
-        """End a job if it has not ended, and then forget it."""
-        return await self.request(q.DeleteJob(job=job), actor=actor)
-
-    async def disable(self, job: JobId, tasks: DisableTasks, *, actor: str = "embedder") -> int:
-        """Place no more tasks of a job, and requeue, terminate or wait for those that run."""
-        return await self.request(q.DisableJob(job=job, disable_tasks=tasks), actor=actor)
-
-    async def enable(self, job: JobId, *, actor: str = "embedder") -> int:
-        """Let a disabled job go on."""
-        return await self.request(q.EnableJob(job=job), actor=actor)
-
-    async def terminate_task(self, job: JobId, task: TaskId, *, actor: str = "embedder") -> int:
-        """End one task as failed."""
-        return await self.request(q.TerminateTask(job=job, task=task), actor=actor)
 
     async def until(self, condition: Callable[[World], bool], *, timeout_s: float | None = None) -> None:
         """Come back as soon as the world fulfils `condition`.  Raises `TimeoutError`, or the error that stopped the engine."""

@@ -18,9 +18,10 @@ from typing import Any, Final, TypeVar
 from attrs import frozen
 
 from jobledger.core import limits
+from jobledger.core.checks import Mistake, check_job, check_pool, check_tasks
 from jobledger.core.errors import JobledgerError
 from jobledger.core.ids import ID_PATTERN
-from jobledger.core.specs import JobSpec, Mistake, PoolSpec, TaskSpec, check_job, check_pool, check_tasks
+from jobledger.core.specs import JobSpec, PoolSpec, TaskSpec
 
 from . import plaindata
 from .jobschema import job_file_reference_markdown, json_schema

@@ -13,6 +13,7 @@ import click
 
 import jobledger
 
+from .asks import Asks
 from .cli import main
 from .core.events import STORED, Event
 from .core.ids import Duration, ExecutionId, JobId, Micros, NodeId, PoolId, TaskId
@@ -182,11 +183,13 @@ def _declaration(name: str, thing: Any) -> list[str]:
 
 
 def _methods(thing: Any) -> list[str]:
-    """The public methods and properties of a class that is more than a record."""
+    """The public methods and properties of a class that is more than a record, with those of our own classes that it is made of."""
     if not inspect.isclass(thing) or attrs.has(thing) or issubclass(thing, BaseException):
         return []
     lines = []
-    for name, member in vars(thing).items():
+    ours = [base for base in thing.__mro__ if base is thing or base is Asks]
+    members = {name: member for base in ours for name, member in vars(base).items() if base is thing or name not in vars(thing)}
+    for name, member in members.items():
         function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
         if name.startswith("_"):
             continue

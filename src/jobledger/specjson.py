@@ -15,8 +15,9 @@ import attrs
 from cattrs import AttributeValidationNote, ClassValidationError, Converter, ForbiddenExtraKeysError, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
+from jobledger.core.checks import Mistake
 from jobledger.core.ids import Duration
-from jobledger.core.specs import JobSpec, Mistake, PoolSpec, TaskSpec
+from jobledger.core.specs import JobSpec, PoolSpec, TaskSpec
 
 from . import durations
 from .jsonnames import about_unknown, is_refused_by_name, names_of, nearest

@@ -2,7 +2,7 @@
 
 import inspect
 
-from jobledger.core import invariants
+from jobledger.core import promises_of_jobs, promises_of_nodes
 from jobledger.core.events import ExecutionRequested
 from jobledger.core.invariants import INVARIANTS, Auditor, Invariant, audit
 from jobledger.core.requests import DeleteJob, DeletePool, RebootNode, TerminateJob
@@ -34,7 +34,7 @@ def test_a_violation_says_which_invariant_failed_where_and_how(given):
 
 
 def test_an_auditor_may_be_asked_for_some_invariants_only(given):
-    assert Auditor([invariants.execution_numbers_grow]).see(STRAY, 0) == []
+    assert Auditor([promises_of_nodes.execution_numbers_grow]).see(STRAY, 0) == []
 
 
 def test_history_forgets_what_is_gone(given):
@@ -45,7 +45,8 @@ def test_history_forgets_what_is_gone(given):
     assert (history.states, history.pools, history.nodes, history.jobs, history.executions) == ({}, {}, {}, {}, {})
 
 
-def test_every_invariant_of_the_module_is_asked():
-    defined = [value for _, value in inspect.getmembers(invariants, lambda value: isinstance(value, Invariant))]
+def test_every_invariant_of_the_modules_is_asked():
+    modules = (promises_of_jobs, promises_of_nodes)
+    defined = [value for module in modules for _, value in inspect.getmembers(module, lambda value: isinstance(value, Invariant))]
     assert {invariant.name for invariant in defined} == {invariant.name for invariant in INVARIANTS}
     assert len(defined) == len(INVARIANTS)

@@ -11,9 +11,9 @@ from typing import Final
 
 import click
 
+from ..core.checks import Mistake
 from ..core.errors import RequestRefused
 from ..core.ids import JobId
-from ..core.specs import Mistake
 from ..core.world import Job, World
 from ..engine import Engine
 from ..eventstore import Durability

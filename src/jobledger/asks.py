@@ -1,0 +1,55 @@
+"""What can be asked of an engine, a method for each request: the part of `Engine` that embedding programs read first."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from .core import requests as q
+from .core.ids import JobId, PoolId, TaskId
+from .core.specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
+
+
+class Asks(ABC):
+    """Every request by name.  Each method comes back with the ledger's position after the request, durable.
+
+    Each raises `RequestRefused` (nothing was recorded), or the error that stopped the engine.
+    """
+
+    @abstractmethod
+    async def request(self, request: q.Request, *, actor: str = "embedder") -> int:
+        """Have any request decided."""
+
+    async def create_pool(self, spec: PoolSpec, *, actor: str = "embedder") -> int:
+        """Create a pool; the same specification twice is the same pool."""
+        return await self.request(q.CreatePool(spec=spec), actor=actor)
+
+    async def delete_pool(self, pool: PoolId, *, actor: str = "embedder") -> int:
+        """Delete a pool; its tasks are requeued and its nodes go."""
+        return await self.request(q.DeletePool(pool=pool), actor=actor)
+
+    async def submit(self, spec: JobSpec, tasks: Sequence[TaskSpec] = (), *, actor: str = "embedder") -> int:
+        """Create a job with its first tasks; the same specification twice is the same job."""
+        return await self.request(q.SubmitJob(spec=spec, tasks=tuple(tasks)), actor=actor)
+
+    async def add_tasks(self, job: JobId, tasks: Sequence[TaskSpec], *, actor: str = "embedder") -> int:
+        """Add tasks to a job, all or none."""
+        return await self.request(q.AddTasks(job=job, tasks=tuple(tasks)), actor=actor)
+
+    async def terminate(self, job: JobId, reason: str = "UserTerminate", *, actor: str = "embedder") -> int:
+        """End a job: its tasks end, its release runs, then it is completed."""
+        return await self.request(q.TerminateJob(job=job, reason=reason), actor=actor)
+
+    async def delete(self, job: JobId, *, actor: str = "embedder") -> int:
+        """End a job if it has not ended, and then forget it."""
+        return await self.request(q.DeleteJob(job=job), actor=actor)
+
+    async def disable(self, job: JobId, tasks: DisableTasks, *, actor: str = "embedder") -> int:
+        """Place no more tasks of a job, and requeue, terminate or wait for those that run."""
+        return await self.request(q.DisableJob(job=job, disable_tasks=tasks), actor=actor)
+
+    async def enable(self, job: JobId, *, actor: str = "embedder") -> int:
+        """Let a disabled job go on."""
+        return await self.request(q.EnableJob(job=job), actor=actor)
+
+    async def terminate_task(self, job: JobId, task: TaskId, *, actor: str = "embedder") -> int:
+        """End one task as failed."""
+        return await self.request(q.TerminateTask(job=job, task=task), actor=actor)
