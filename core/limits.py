@@ -47,3 +47,33 @@ RELEASE_WALL_CLOCK_MAX: Final = Duration(15 * 60 * SECOND)
 
 STOP_GRACE: Final = Duration(5 * SECOND)
 """Time between SIGTERM and SIGKILL when an execution is stopped."""
+
+FILE_PATH_BYTES_MAX: Final = 1024
+"""Longest path of a file below a task's folder: Linux takes 4096 bytes in all and macOS 1024, and Azure's blob names end at 1024 characters."""
+
+FILE_NAME_BYTES_MAX: Final = 255
+"""Longest name of a single file: what Linux and macOS take."""
+
+CONTAINER_FILES_MAX: Final = 100_000
+"""Files that one container may have below the prefix: a task that needs more wants an archive, and a listing must end."""
+
+PACKAGE_ENTRIES_MAX: Final = 200_000
+"""Files and folders in one application package: a large Python environment has some 50,000."""
+
+PACKAGE_BYTES_MAX: Final = 64 * 1024**3
+"""Bytes of one application package, packed and unpacked: more than any is meant to have, and less than fills a node's disk many times over."""
+
+PACKAGE_RATIO_MAX: Final = 100
+"""How many times its own size a package may unpack to: programs and data stay below 10, and a bomb needs more to be worth its while."""
+
+PACKAGE_RATIO_FREE_BYTES: Final = 256 * 1024**2
+"""Unpacked bytes to which that is not applied: small packages of mostly empty files are no bombs."""
+
+OUTPUT_FILES_MAX: Final = 100_000
+"""Files that one output pattern may match."""
+
+FOLDER_DEPTH_MAX: Final = 100
+"""Folders below each other that are looked into: each level is an open descriptor, and a task can make any number of them."""
+
+TRANSFER_STEPS_MAX: Final = 10_000
+"""Files that one task may fetch or upload by name; all are sent to the transfer's process in one document."""
