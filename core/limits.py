@@ -77,3 +77,6 @@ FOLDER_DEPTH_MAX: Final = 100
 
 TRANSFER_STEPS_MAX: Final = 10_000
 """Files that one task may fetch or upload by name; all are sent to the transfer's process in one document."""
+
+PACKAGE_DIRECTORY_BYTES_MAX: Final = 64 * 1024**2
+"""Size of a package's list of contents, which is read into memory before its entries can be counted."""

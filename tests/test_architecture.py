@@ -26,6 +26,9 @@ THIRD_PARTIES = {
 DECLARATION = "core/machine.py"
 """The one module of the core that may know `transitions`: it turns the tables into that library's form."""
 
+OPTIONAL = {"executors/sources.py": "fsspec"}
+"""Modules that import an optional dependency, where an address needs it."""
+
 NOT_IN_CORE = {"open", "print", "input", "eval", "exec", "compile", "__import__", "breakpoint", "globals", "locals"}
 """Builtins that reach outside a pure function."""
 
@@ -104,7 +107,7 @@ def import_faults(source: Source) -> list[str]:
         elif source.folder == "core":
             is_allowed = first in CORE_LIBRARY | THIRD_PARTIES["core"] or (first == "transitions" and source.path == DECLARATION)
         else:
-            is_allowed = first in sys.stdlib_module_names | THIRD_PARTIES[source.folder]
+            is_allowed = first in sys.stdlib_module_names | THIRD_PARTIES[source.folder] or first == OPTIONAL.get(source.path)
         if not is_allowed:
             faults.append(f"{line}: {name}")
     return faults
