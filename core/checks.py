@@ -63,6 +63,9 @@ def check_job(spec: JobSpec) -> Iterator[Mistake]:
         yield from _check_command_line("jobPreparationTask.commandLine", preparation.command_line)
         yield from _check_environment("jobPreparationTask.environmentSettings", preparation.environment_settings)
         yield from _check_constraints("jobPreparationTask.constraints", preparation.constraints)
+        for name, value in (("retryDelay", preparation.constraints.retry_delay), ("retryDelayMax", preparation.constraints.retry_delay_max)):
+            if value:
+                yield Mistake(path=f"jobPreparationTask.constraints.{name}", text="is for tasks alone: a preparation is tried again at once")
     if (release := spec.job_release_task) is not None:
         if preparation is None:
             yield Mistake(path="jobReleaseTask", text="a job release task needs a jobPreparationTask (Azure Batch's rule)")
@@ -166,6 +169,12 @@ def _check_constraints(path: str, constraints: TaskConstraints | JobConstraints)
     if constraints.max_wall_clock_time is not None and constraints.max_wall_clock_time <= 0:
         yield Mistake(path=f"{path}.maxWallClockTime", text="must be more than 0")
     yield from _check_range(f"{path}.maxTaskRetryCount", constraints.max_task_retry_count, -1, 1_000_000)
+    if constraints.retry_delay > limits.RETRY_DELAY_MAX:
+        yield Mistake(path=f"{path}.retryDelay", text="must be at most P1D, a day")
+    if (longest := constraints.retry_delay_max) is not None and not constraints.retry_delay <= longest <= limits.RETRY_DELAY_MAX:
+        yield Mistake(path=f"{path}.retryDelayMax", text="must not be less than retryDelay, nor more than P1D, a day")
+    if isinstance(constraints, TaskConstraints) and constraints.silent_timeout is not None and constraints.silent_timeout < limits.SILENT_TIMEOUT_MIN:
+        yield Mistake(path=f"{path}.silentTimeout", text="must be at least PT1S, a second")
 
 
 def _check_command_line(path: str, command_line: str) -> Iterator[Mistake]:

@@ -29,6 +29,8 @@ class Launch:
     """The job's common settings overlaid with the task's own; the executor adds Azure's variables."""
     preparation: TaskId | None = None
     """Id of the job's preparation task where it has one: the executor derives AZ_BATCH_JOB_PREP_DIR from it."""
+    silent_after: Duration | None = None
+    """Report `ExecutionSilent` when the program has written nothing for so long; None: nobody wants to know."""
 
 
 @frozen(kw_only=True)

@@ -13,9 +13,9 @@ from attrs import frozen
 
 from . import execution as executions
 from . import job as jobs
-from .events import Event, JobTerminating
+from .events import Event, JobTerminating, TaskRetryDue
 from .failure import wall_clock_failure
-from .ids import ExecutionId, JobId, Micros
+from .ids import ExecutionId, JobId, Micros, TaskId
 from .world import DeadlineKind, World
 
 
@@ -58,6 +58,17 @@ def _job_reached(_world: World, job_id: JobId) -> Iterator[Event]:
     yield JobTerminating(job=job_id, reason=jobs.MAX_WALL_CLOCK_TIME_EXPIRY)
 
 
+def _retry_stands(world: World, at: Micros, job_id: JobId, task_id: TaskId) -> bool:
+    """The task waits for this moment."""
+    job = world.jobs.get(job_id)
+    task = job.tasks.get(task_id) if job is not None else None
+    return task is not None and task.retry_at == at
+
+
+def _retry_reached(_world: World, job_id: JobId, task_id: TaskId) -> Iterator[Event]:
+    yield TaskRetryDue(job=job_id, task=task_id)
+
+
 @frozen
 class _Limit:
     stands: Callable[..., bool]
@@ -67,4 +78,5 @@ class _Limit:
 _LIMITS: Final[dict[DeadlineKind, _Limit]] = {
     "execution": _Limit(_execution_stands, _execution_reached),
     "job": _Limit(_job_stands, _job_reached),
+    "retry": _Limit(_retry_stands, _retry_reached),
 }

@@ -37,6 +37,7 @@ def decide(world: World, stimulus: Stimulus, now: Micros) -> Iterator[Event]:
             | r.ExecutionExited()
             | r.ExecutionNotStarted()
             | r.ExecutionLost()
+            | r.ExecutionSilent()
             | r.NodeReady()
             | r.NodeRetired()
             | r.NodeFaulted()
@@ -93,6 +94,10 @@ def _on_report(world: World, report: r.Report) -> Iterator[Event]:
             execution = world.executions.get(report.execution)
             if execution is not None:
                 yield from outcomes.reported(world, execution, report)
+        case r.ExecutionSilent(execution=execution_id, silent_for=silent_for):
+            execution = world.executions.get(execution_id)
+            if execution is not None:
+                yield from executions.on_silent(world, execution, silent_for)
         case r.NodeReady():
             yield from node.on_ready(world, report)
         case r.NodeRetired():

@@ -223,6 +223,7 @@ class StartTaskInterrupted:
 
     node: NodeId
     cause: str
+    internal: bool = False
 
 
 @frozen(kw_only=True)
@@ -256,8 +257,11 @@ class JobUnblocked:
 
 @frozen(kw_only=True)
 class JobDisabling:
+    """`reason` is what the caller gave, empty where none; the same of other events that follow from a request."""
+
     job: JobId
     disable_tasks: DisableTasks
+    reason: str = ""
 
 
 @frozen(kw_only=True)
@@ -289,6 +293,7 @@ class JobCompleted:
 @frozen(kw_only=True)
 class JobDeleting:
     job: JobId
+    reason: str = ""
 
 
 @frozen(kw_only=True)
@@ -327,7 +332,7 @@ class TaskRunning:
 
 @frozen(kw_only=True)
 class TaskRetried:
-    """A non-zero exit with retries left: the task is active again and one retry is counted."""
+    """A non-zero exit with retries left: the task is active again, one retry is counted, and its delay begins."""
 
     job: JobId
     task: TaskId
@@ -336,12 +341,24 @@ class TaskRetried:
 
 
 @frozen(kw_only=True)
+class TaskRetryDue:
+    """The delay before the task's next try is over: it may be placed again."""
+
+    job: JobId
+    task: TaskId
+
+
+@frozen(kw_only=True)
 class TaskRequeued:
-    """The task lost its node through no fault of its own and is active again; no retry is counted."""
+    """The task lost its node through no fault of its own and is active again; no retry is counted.
+
+    `internal` tells that nobody asked for it and the node stayed up: the executor lost the program or stopped it unasked.
+    """
 
     job: JobId
     task: TaskId
     cause: str
+    internal: bool = False
 
 
 @frozen(kw_only=True)
@@ -363,12 +380,14 @@ class TaskCompleted:
 class TaskReactivated:
     job: JobId
     task: TaskId
+    reason: str = ""
 
 
 @frozen(kw_only=True)
 class TaskDeleted:
     job: JobId
     task: TaskId
+    reason: str = ""
 
 
 # --- preparation, per job and node ----------------------------------------------------------------------------
@@ -408,6 +427,7 @@ class PreparationDue:
     job: JobId
     node: NodeId
     cause: str
+    internal: bool = False
 
 
 # --- release, per job and node --------------------------------------------------------------------------------
@@ -435,6 +455,7 @@ class ReleaseInterrupted:
     job: JobId
     node: NodeId
     cause: str
+    internal: bool = False
 
 
 @frozen(kw_only=True)
@@ -579,6 +600,7 @@ Event = (
     | TaskPreparing
     | TaskRunning
     | TaskRetried
+    | TaskRetryDue
     | TaskRequeued
     | TaskCompleted
     | TaskReactivated
@@ -648,6 +670,7 @@ STORED: Final[dict[type[Event], tuple[str, int]]] = {
     TaskPreparing: ("task.preparing", 1),
     TaskRunning: ("task.running", 1),
     TaskRetried: ("task.retried", 1),
+    TaskRetryDue: ("task.retry-due", 1),
     TaskRequeued: ("task.requeued", 1),
     TaskCompleted: ("task.completed", 1),
     TaskReactivated: ("task.reactivated", 1),

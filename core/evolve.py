@@ -88,6 +88,7 @@ _FOLD: Final[dict[type[e.Event], Callable[[World, Any, Micros], None]]] = {
     e.TaskPreparing: task.on_preparing,
     e.TaskRunning: task.on_running,
     e.TaskRetried: task.on_retried,
+    e.TaskRetryDue: task.on_retry_due,
     e.TaskRequeued: task.on_requeued,
     e.TaskCompleted: task.on_completed,
     e.TaskReactivated: task.on_reactivated,

@@ -22,10 +22,10 @@ from .events import (
     ExecutionUnresolved,
     StopThen,
 )
-from .failure import FailureInfo
+from .failure import FailureInfo, silent_failure
 from .ids import Duration, ExecutionId, ExecutionKind, JobId, Micros, NodeId, TaskId
 from .machine import ABSENT, Machine, rows
-from .specs import EnvironmentSetting
+from .specs import EnvironmentSetting, TaskConstraints
 from .world import CommandKey, Execution, Stop, World, live_execution, owe_node, present
 
 EXECUTION: Final = Machine(
@@ -42,7 +42,11 @@ EXECUTION: Final = Machine(
 )
 
 WALL_CLOCK: Final = "maxWallClockTime"
-"""The cause of a stop that a limit asked for, and nobody's request."""
+SILENT: Final = "silentTimeout"
+LIMITS: Final = frozenset({WALL_CLOCK, SILENT})
+"""Causes of stops that a limit asked for, and nobody's request."""
+
+_UP: Final = frozenset({"waitingforstarttask", "starttaskfailed", "idle", "running", "offline"})
 
 _STRENGTH: Final[dict[StopThen, int]] = {"requeue": 0, "complete": 1, "delete": 2}
 
@@ -75,20 +79,40 @@ def unresolved(execution: Execution, reason: str) -> ExecutionUnresolved:
     return ExecutionUnresolved(execution=execution.id, job=execution.job, task=execution.task, node=execution.node, reason=reason)
 
 
+def on_silent(world: World, execution: Execution, silent_for: Duration) -> Iterator[Event]:
+    """The program has been silent: the events that end it, where that is as long as it may be."""
+    limit = silent_limit(world, execution)
+    if limit is not None and silent_for >= limit and execution.state == "running":
+        yield from stop(execution, "complete", SILENT, silent_failure(limit))
+
+
+def unasked(world: World, execution: Execution) -> bool:
+    """Whether the execution ended through its executor alone: nobody asked for it, and the node stayed up."""
+    return execution.stop is None and world.nodes[execution.node].state in _UP
+
+
 def wall_clock_limit(world: World, execution: Execution) -> Duration | None:
     """How long the execution may run from its start; a start task has no limit (semantics 1.4)."""
-    if execution.job is None:
-        return None
-    job = world.jobs[execution.job]
+    if execution.kind == "release":
+        return present(world.jobs[present(execution.job)].spec.job_release_task).max_wall_clock_time
+    constraints = _constraints(world, execution)
+    return constraints.max_wall_clock_time if constraints is not None else None
+
+
+def silent_limit(world: World, execution: Execution) -> Duration | None:
+    """How long the execution may run without writing anything; only tasks and preparations have such a limit."""
+    constraints = _constraints(world, execution)
+    return constraints.silent_timeout if constraints is not None else None
+
+
+def _constraints(world: World, execution: Execution) -> TaskConstraints | None:
+    """The constraints of a task or preparation, None where it states none and of everything else."""
     match execution.kind:
         case "preparation":
-            return present(job.spec.job_preparation_task).constraints.max_wall_clock_time
-        case "release":
-            return present(job.spec.job_release_task).max_wall_clock_time
+            return present(world.jobs[present(execution.job)].spec.job_preparation_task).constraints
         case "task":
-            constraints = job.tasks[execution.task].spec.constraints
-            return constraints.max_wall_clock_time if constraints is not None else None
-        case "starttask":
+            return world.task(present(execution.job), execution.task).spec.constraints
+        case _:
             return None
 
 
@@ -215,4 +239,5 @@ def _launch(world: World, execution: Execution, command_line: str, settings: tup
         command_line=command_line,
         environment=tuple(merged.values()),
         preparation=preparation,
+        silent_after=silent_limit(world, execution),
     )

@@ -4,6 +4,9 @@ from typing import Literal
 
 from attrs import frozen
 
+from .ids import SECOND, Duration
+from .limits import INTERNAL_RETRIES_MAX
+
 Result = Literal["success", "failure"]
 
 
@@ -41,6 +44,17 @@ def ended_failure(why: str) -> FailureInfo:
 def wall_clock_failure() -> FailureInfo:
     """The failure of something that ran longer than its maxWallClockTime (semantics section 9: `TaskEnded` with a detail)."""
     return ended_failure("The maximum execution time configured on the task was exceeded")
+
+
+def silent_failure(limit: Duration) -> FailureInfo:
+    """The failure of something that wrote nothing for as long as its silentTimeout."""
+    return ended_failure(f"The program wrote nothing to stdout or stderr for {limit / SECOND:g} seconds, its silentTimeout")
+
+
+def internal_retries_failure(cause: str) -> FailureInfo:
+    """The failure of something that its executor lost or stopped unasked, again and again."""
+    message = f"It was run again {INTERNAL_RETRIES_MAX} times in a row and each time lost or stopped by its executor"
+    return FailureInfo(category="servererror", code="MaxInternalRetryCountReached", message=message, details=(Detail(name="Message", value=cause),))
 
 
 def unknown_outcome_failure(reason: str) -> FailureInfo:

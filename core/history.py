@@ -12,10 +12,10 @@ from typing import Final, Literal
 from attrs import Factory, define, frozen
 
 from . import events as e
-from .ids import Duration, ExecutionId, ExecutionKind, JobId, Micros, NodeId, PoolId, TaskId
+from .ids import SECOND, Duration, ExecutionId, ExecutionKind, JobId, Micros, NodeId, PoolId, TaskId
 from .machine import ABSENT, Machine
 from .specs import JobSpec, PoolSpec, ReleaseScope, TaskSpec
-from .subjects import Key, moves, target_of
+from .subjects import Key, key_of, moves, target_of
 from .world import World
 
 Outcome = e.ExecutionEnded | e.ExecutionNeverRan | e.ExecutionUnresolved
@@ -69,6 +69,9 @@ class TaskFacts:
     stop: e.StopThen | None = None
     """The strongest stop that its latest execution was asked for."""
     succeeded: bool = False
+    retries: int = 0
+    not_before: Micros | None = None
+    """When the next try may begin, after one that failed."""
 
 
 @define
@@ -142,6 +145,8 @@ class History:
     nodes: dict[NodeId, NodeFacts] = Factory(dict)
     jobs: dict[JobId, JobFacts] = Factory(dict)
     executions: dict[ExecutionId, LiveExecution] = Factory(dict)
+    internal: dict[Key, int] = Factory(dict)
+    """How often in a row something was run again because its executor lost or stopped it unasked."""
     unplaced: e.PreparationStarted | None = None
     """A preparation that the latest event started: the next one has to place a task there."""
 
@@ -185,6 +190,17 @@ class History:
             return preparation.constraints.max_wall_clock_time if (preparation := job.spec.job_preparation_task) is not None else None
         return release.max_wall_clock_time if (release := job.spec.job_release_task) is not None else None
 
+    def silent_limit(self, requested: e.ExecutionRequested) -> Duration | None:
+        """How long an execution may write nothing."""
+        job = self.jobs.get(requested.job) if requested.job is not None else None
+        task = job.tasks.get(requested.task) if job is not None else None
+        preparation = job.spec.job_preparation_task if job is not None else None
+        constraints = {
+            "task": task.spec.constraints if task is not None else None,
+            "preparation": preparation.constraints if preparation is not None else None,
+        }.get(requested.kind)
+        return constraints.silent_timeout if constraints is not None else None
+
     def record(self, seen: Seen) -> None:
         """Make the event part of the history."""
         event = seen.event
@@ -197,6 +213,7 @@ class History:
         _record_job_or_task(self, event, seen.at)
         _record_execution(self, event, seen.at)
         _record_run(self, event)
+        _record_internal(self, event)
 
 
 def places(event: e.Event) -> tuple[JobId, NodeId] | None:
@@ -285,12 +302,12 @@ def _record_job_or_task(history: History, event: e.Event, at: Micros) -> None:
                 task.node = event.node
                 history.jobs[event.job].placed[event.task] = None
         case e.TaskRetried() | e.TaskRequeued() | e.TaskCompleted() | e.TaskReactivated() | e.TaskDeleted():
-            _record_task(history, event)
+            _record_task(history, event, at)
         case _:
             pass
 
 
-def _record_task(history: History, event: e.TaskRetried | e.TaskRequeued | e.TaskCompleted | e.TaskReactivated | e.TaskDeleted) -> None:
+def _record_task(history: History, event: e.TaskRetried | e.TaskRequeued | e.TaskCompleted | e.TaskReactivated | e.TaskDeleted, at: Micros) -> None:
     """A task left its node, or was over already."""
     job, task = history.jobs.get(event.job), history.task(event.job, event.task)
     if job is None or task is None:
@@ -300,8 +317,12 @@ def _record_task(history: History, event: e.TaskRetried | e.TaskRequeued | e.Tas
     task.node = task.exited = task.stop = None
     job.placed.pop(event.task, None)
     match event:
+        case e.TaskRetried():
+            task.retries += 1
+            task.not_before = Micros(at + _delay(job.spec, task))
         case e.TaskReactivated():
-            task.failures = 0
+            task.failures = task.retries = 0
+            task.not_before = None
             job.unfinished[event.task] = None
         case e.TaskCompleted(result=result):
             task.succeeded = result == "success"
@@ -313,6 +334,32 @@ def _record_task(history: History, event: e.TaskRetried | e.TaskRequeued | e.Tas
         case e.TaskDeleted():
             job.unfinished.pop(event.task, None)
             del job.tasks[event.task]
+        case _:
+            pass
+
+
+def _delay(job: JobSpec, task: TaskFacts) -> int:
+    """What a task has to wait for after a failed try, by doubling it as often as it was retried before."""
+    constraints = job.constraints if task.spec.constraints is None else task.spec.constraints
+    delay, longest = int(constraints.retry_delay), constraints.retry_delay_max
+    for _ in range(min(task.retries - 1, 64)):
+        delay *= 2
+    return min(delay, 86_400 * SECOND if longest is None else longest)
+
+
+def _record_internal(history: History, event: e.Event) -> None:
+    """Count what executors lost or stopped unasked; an end of its own begins the count anew."""
+    match event:
+        case e.TaskRequeued() | e.PreparationDue() | e.ReleaseInterrupted() | e.StartTaskInterrupted() if event.internal:
+            history.internal[key_of(event)] = history.internal.get(key_of(event), 0) + 1
+        case e.TaskRetried() | e.TaskCompleted() | e.TaskReactivated() | e.TaskDeleted() | e.PreparationRetried() | e.PreparationCompleted():
+            history.internal.pop(key_of(event), None)
+        case e.ReleaseCompleted() | e.ReleaseAbandoned() | e.StartTaskRetried() | e.StartTaskCompleted():
+            history.internal.pop(key_of(event), None)
+        case e.JobDeleted(job=gone):
+            history.internal = {key: times for key, times in history.internal.items() if key[0] == "start-task" or key[1] != gone}
+        case e.NodeRemoved(node=gone):
+            history.internal.pop(("start-task", gone), None)
         case _:
             pass
 

@@ -14,12 +14,13 @@ from .history import History, Seen
 from .ids import Micros
 from .judging import Invariant, Violation
 from .promises_of_jobs import OF_JOBS
+from .promises_of_limits import OF_LIMITS
 from .promises_of_nodes import OF_NODES
 from .world import World
 
 __all__ = ["INVARIANTS", "Auditor", "Invariant", "Violation", "audit"]
 
-INVARIANTS: Final[tuple[Invariant, ...]] = (*OF_JOBS, *OF_NODES)
+INVARIANTS: Final[tuple[Invariant, ...]] = (*OF_JOBS, *OF_NODES, *OF_LIMITS)
 
 
 class Auditor:

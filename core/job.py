@@ -121,7 +121,7 @@ def delete(world: World, request: DeleteJob) -> Iterator[Event]:
     job = find(world, request.job, "delete it")
     if job.state == "deleting":
         raise RequestRefused("JobBeingDeleted", f"job {job.id} is deleting; cannot delete it again")
-    yield JobDeleting(job=job.id)
+    yield JobDeleting(job=job.id, reason=request.reason)
 
 
 def disable(world: World, request: DisableJob) -> Iterator[Event]:
@@ -135,7 +135,7 @@ def disable(world: World, request: DisableJob) -> Iterator[Event]:
         raise RequestRefused("OperationInvalidForCurrentState", f"job {job.id} is enabling; disable it when it is active")
     firmer = job.state == "disabling" and _FIRMNESS[request.disable_tasks] > _FIRMNESS[present(job.disable_tasks)]
     if job.state == "active" or firmer:
-        yield from _disable(world, job, request.disable_tasks)
+        yield from _disable(world, job, request.disable_tasks, request.reason)
 
 
 def enable(world: World, request: EnableJob) -> Iterator[Event]:
@@ -184,7 +184,7 @@ def rule(world: World, job: Job) -> Iterator[Event]:
         case "active" | "disabling" | "disabled" | "enabling" if job.job_action == "terminate":
             yield JobTerminating(job=job.id, reason=TASK_FAILED)
         case "active" if job.job_action == "disable":
-            yield from _disable(world, job, "requeue")
+            yield from _disable(world, job, "requeue", TASK_FAILED)
         case "active":
             if job.spec.on_all_tasks_complete == "terminatejob" and job.counts["completed"] == len(job.tasks):
                 yield JobTerminating(job=job.id, reason=ALL_TASKS_COMPLETE)
@@ -205,14 +205,13 @@ def _is_blocked(world: World, job: Job) -> bool:
     return pool is not None and bool(job.queue) and bool(pool.nodes) and len(job.ineligible) == len(pool.nodes)
 
 
-def _disable(world: World, job: Job, option: DisableTasks) -> Iterator[Event]:
-    yield JobDisabling(job=job.id, disable_tasks=option)
-    yield from _clear_tasks(world, job, option)
+def _disable(world: World, job: Job, option: DisableTasks, reason: str = "") -> Iterator[Event]:
+    yield JobDisabling(job=job.id, disable_tasks=option, reason=reason)
+    yield from _clear_tasks(world, job, option, tasks.because("the job was disabled", reason))
 
 
-def _clear_tasks(world: World, job: Job, option: DisableTasks) -> Iterator[Event]:
+def _clear_tasks(world: World, job: Job, option: DisableTasks, why: str) -> Iterator[Event]:
     """Do with placed tasks as `option` says; one that only waits for preparation never starts, whatever it says (rule 1)."""
-    why = "the job was disabled"
     placed = [task_id for preparation in job.preparations.values() for task_id in preparation.waiting]
     if option != "wait":
         placed += [execution.task for live in job.live if (execution := world.executions[live]).kind == "task"]
@@ -225,7 +224,8 @@ def _clear_tasks(world: World, job: Job, option: DisableTasks) -> Iterator[Event
 
 def _end(world: World, job: Job) -> Iterator[Event]:
     """End tasks and preparations, then pay the releases, then complete or delete the job (rules 2 and 3)."""
-    why = ended_failure("the job was deleted" if job.state == "deleting" else f"the job was terminated: {job.terminate_reason}")
+    deleted = tasks.because("the job was deleted", job.delete_reason)
+    why = ended_failure(deleted if job.state == "deleting" else f"the job was terminated: {job.terminate_reason}")
     if job.counts["active"] or job.counts["preparing"]:
         for task in list(job.tasks.values()):
             if task.state in {"active", "preparing"}:
@@ -277,6 +277,8 @@ def on_changed(
             job.job_action = "none"  # What asked for it while the job was disabled anyway has been heeded.
         case JobTerminating(reason=reason):
             job.terminate_reason = reason
+        case JobDeleting(reason=reason):
+            job.delete_reason = reason
         case JobCompleted():
             job.ended_at = at
             _forget(world, job)

@@ -45,6 +45,17 @@ PRIORITY_MAX: Final = 1000
 RELEASE_WALL_CLOCK_MAX: Final = Duration(15 * 60 * SECOND)
 """Azure Batch's default and ceiling for the job release task's maxWallClockTime."""
 
+RETRY_DELAY_MAX: Final = Duration(24 * 60 * 60 * SECOND)
+"""Longest wait between two tries: whoever wants to wait longer submits again, instead of keeping a job for it."""
+
+SILENT_TIMEOUT_MIN: Final = SECOND
+"""Shortest silentTimeout: a program has to be given the time to start."""
+
+INTERNAL_RETRIES_MAX: Final = 8
+"""How often in a row something is run again because its executor lost or stopped it unasked on a node that stayed up.
+
+A supervisor that is killed costs one; an executor that loses every launch would go on for ever."""
+
 STOP_GRACE: Final = Duration(5 * SECOND)
 """Time between SIGTERM and SIGKILL when an execution is stopped."""
 

@@ -2,7 +2,8 @@
 
 1. It is started by the placement of a task and by nothing else; however many tasks land at once, there is one run.
 2. `waitForSuccess`: tasks placed meanwhile are `preparing` and run when it succeeded; otherwise they run beside it.
-3. A non-zero exit is retried on the same node while retries are left; every other failure is final at once.
+3. A non-zero exit is retried on the same node while retries are left; every other failure is final at once.  What the executor lost or
+   stopped unasked on a node that stayed up runs again, but only `INTERNAL_RETRIES_MAX` times in a row.
 4. When it failed for good and tasks wait for it, they go back to the queue and the node takes no task of this job
    until it is wiped (reimaged, reallocated) or leaves (semantics 2.3; a reboot does not help).
 5. `due` means that it must run (again) before the job's next task there: the run was cut short, the node was wiped, or it
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from . import execution as executions
+from . import limits
 from . import release as releases
 from .events import (
     Event,
@@ -25,7 +27,7 @@ from .events import (
     TaskRequeued,
     TaskRunning,
 )
-from .failure import FailureInfo, ended_failure, exit_code_failure
+from .failure import FailureInfo, ended_failure, exit_code_failure, internal_retries_failure
 from .ids import JobId, Micros, NodeId
 from .machine import ABSENT, Machine, rows
 from .outcome import Ended, NeverRan, Outcome, Unresolved
@@ -93,7 +95,7 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
                 yield event
                 yield PreparationRetried(job=job.id, node=node, execution=event.execution, exit_code=exit_code, failure=failure)
             elif wish is not None and wish.then == "requeue":
-                yield from _cut_short(job, node, wish.cause)
+                yield from _cut_short(world, execution, wish.cause)
             else:
                 yield from _failed(job, node, exit_code, failure)
         case NeverRan(failure=FailureInfo() as failure):
@@ -103,12 +105,12 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
             if wish is not None and wish.then != "requeue":
                 yield from _failed(job, node, exit_code_or_none, wish.failure or ended_failure(wish.cause))
             else:
-                yield from _cut_short(job, node, wish.cause if wish is not None else "stopped by the executor")
+                yield from _cut_short(world, execution, wish.cause if wish is not None else "stopped by the executor")
         case Unresolved(reason=reason):
             if wish is not None and wish.then != "requeue":
                 yield from _failed(job, node, None, wish.failure or ended_failure(wish.cause))
             else:
-                yield from _cut_short(job, node, reason)
+                yield from _cut_short(world, execution, reason)
 
 
 def spoil(job: Job, node: NodeId, cause: str, *, wiped: bool) -> Iterator[Event]:
@@ -136,8 +138,14 @@ def _failed(job: Job, node: NodeId, exit_code: int | None, failure: FailureInfo)
     yield from return_tasks(job, node, "preparation failed on the node")
 
 
-def _cut_short(job: Job, node: NodeId, cause: str) -> Iterator[Event]:
-    yield PreparationDue(job=job.id, node=node, cause=cause)
+def _cut_short(world: World, execution: Execution, cause: str) -> Iterator[Event]:
+    """It has to run again, unless its executor has lost or stopped it unasked too often in a row."""
+    job, node = world.jobs[present(execution.job)], execution.node
+    internal = executions.unasked(world, execution)
+    if internal and job.preparations[node].internal >= limits.INTERNAL_RETRIES_MAX:
+        yield from _failed(job, node, None, internal_retries_failure(cause))
+        return
+    yield PreparationDue(job=job.id, node=node, cause=cause, internal=internal)
     yield from return_tasks(job, node, cause)
 
 
@@ -184,6 +192,7 @@ def on_retried(world: World, event: PreparationRetried, at: Micros) -> None:
     preparation.execution = event.execution
     preparation.launches += 1
     preparation.retries += 1
+    preparation.internal = 0
     preparation.last_retry_at = preparation.started_at = at
 
 
@@ -192,6 +201,7 @@ def on_completed(world: World, event: PreparationCompleted, at: Micros) -> None:
     preparation = job.preparations[event.node]
     preparation.state = PREPARATION.move(preparation.state, event, _name(event.job, event.node))
     preparation.execution = None
+    preparation.internal = 0
     preparation.ended_at = at
     preparation.result, preparation.exit_code, preparation.failure = event.result, event.exit_code, event.failure
     if event.result == "failure" and _spec(job).wait_for_success:
@@ -205,6 +215,7 @@ def on_due(world: World, event: PreparationDue, _at: Micros) -> None:
     preparation = job.preparations[event.node]
     preparation.state = PREPARATION.move(preparation.state, event, _name(event.job, event.node))
     preparation.execution = None
+    preparation.internal += event.internal
     job.ineligible.pop(event.node, None)
     world.agenda.job(event.job)
     world.agenda.pool(job.spec.pool_info.pool_id)

@@ -5,8 +5,9 @@
    release is owed, and the debt is in the record.
 2. It starts only when the job is ending and no other execution of the job lives anywhere (customer: job active ->
    terminating -> completed; semantics 2.5).
-3. It has one try: a failure is recorded and never retried.  Only a run that the node cut short is owed again; one whose end
-   nobody saw on a node that stayed up may have run to its end, and is recorded as failed with an unknown outcome.
+3. It has one try: a failure is recorded and never retried.  Only a run that was certainly cut short is owed again: with its node, or
+   by its executor unasked (but that only `INTERNAL_RETRIES_MAX` times in a row).  One whose end nobody saw on a node that stayed up may
+   have run to its end, and is recorded as failed with an unknown outcome.
 4. Once completed it never runs again, whatever is asked of the job later (customer: delete after terminate).
 5. A debt that cannot be paid is settled by `ReleaseAbandoned` with its cause; no job ever claims a release that did not run.
 """
@@ -15,8 +16,9 @@ from collections.abc import Iterator
 from typing import Final, Literal
 
 from . import execution as executions
+from . import limits
 from .events import Event, ReleaseAbandoned, ReleaseCompleted, ReleaseInterrupted, ReleaseOwed, ReleaseStarted
-from .failure import FailureInfo, ended_failure, exit_code_failure, unknown_outcome_failure
+from .failure import FailureInfo, ended_failure, exit_code_failure, internal_retries_failure, unknown_outcome_failure
 from .ids import JobId, Micros, NodeId
 from .machine import ABSENT, Machine, rows
 from .outcome import Ended, NeverRan, Outcome, Unresolved
@@ -29,7 +31,7 @@ RELEASE: Final = Machine(
         (ABSENT, ReleaseOwed, "owed"),
         ("abandoned", ReleaseOwed, "owed", "a task ran on the node again after it was wiped"),
         ("owed", ReleaseStarted, "running"),
-        ("running", ReleaseInterrupted, "owed", "the node went down under it"),
+        ("running", ReleaseInterrupted, "owed", "it was cut short"),
         ("running", ReleaseCompleted, "completed"),
         ("owed", ReleaseAbandoned, "abandoned"),
     ),
@@ -99,22 +101,31 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
     """What the end of a release's execution means (rule 3)."""
     job, node = present(execution.job), execution.node
     wish = execution.stop
-    cut_short = wish is not None and wish.then == "requeue"
+    for_good = wish is not None and wish.then != "requeue"
     match outcome:
         case Ended(exit_code=exit_code, stopped=False) as ended:
             yield _completed(job, node, exit_code, None if exit_code == 0 else exit_code_failure(exit_code, ended.signal))
-        case Ended(exit_code=exit_code) if not cut_short:
-            yield _completed(job, node, exit_code, _wished(wish) if wish is not None else exit_code_failure(exit_code, outcome.signal))
+        case Ended(exit_code=exit_code) if for_good:
+            yield _completed(job, node, exit_code, _wished(present(wish)))
         case NeverRan(failure=FailureInfo() as failure):
             yield _completed(job, node, None, failure)
         case Ended() | NeverRan():
-            yield ReleaseInterrupted(job=job, node=node, cause=wish.cause if wish is not None else "stopped by the executor")
-        case Unresolved() if wish is not None and not cut_short:
-            yield _completed(job, node, None, _wished(wish))
-        case Unresolved(reason=reason) if wish is None and world.nodes[node].state in _UP:
+            yield _cut_short(world, execution, wish.cause if wish is not None else "stopped by the executor")
+        case Unresolved() if for_good:
+            yield _completed(job, node, None, _wished(present(wish)))
+        case Unresolved(reason=reason) if executions.unasked(world, execution):
             yield _completed(job, node, None, unknown_outcome_failure(reason))
         case Unresolved(reason=reason):
-            yield ReleaseInterrupted(job=job, node=node, cause=reason)
+            yield _cut_short(world, execution, reason)
+
+
+def _cut_short(world: World, execution: Execution, cause: str) -> Event:
+    """It is owed again, unless its executor has stopped it unasked too often in a row."""
+    job, node = present(execution.job), execution.node
+    internal = executions.unasked(world, execution)
+    if internal and world.jobs[job].releases[node].internal >= limits.INTERNAL_RETRIES_MAX:
+        return _completed(job, node, None, internal_retries_failure(cause))
+    return ReleaseInterrupted(job=job, node=node, cause=cause, internal=internal)
 
 
 def _wished(wish: Stop) -> FailureInfo:
@@ -154,6 +165,7 @@ def on_interrupted(world: World, event: ReleaseInterrupted, _at: Micros) -> None
     job, release = _find(world, event)
     release.state = RELEASE.move(release.state, event, _name(event.job, event.node))
     release.execution = None
+    release.internal += event.internal
     job.releasing -= 1
     _owe(world, job, event.node)
 
@@ -162,6 +174,7 @@ def on_completed(world: World, event: ReleaseCompleted, at: Micros) -> None:
     job, release = _find(world, event)
     release.state = RELEASE.move(release.state, event, _name(event.job, event.node))
     release.execution = None
+    release.internal = 0
     release.ended_at = at
     release.result, release.exit_code, release.failure = event.result, event.exit_code, event.failure
     job.releasing -= 1
@@ -172,6 +185,7 @@ def on_abandoned(world: World, event: ReleaseAbandoned, _at: Micros) -> None:
     job, release = _find(world, event)
     release.state = RELEASE.move(release.state, event, _name(event.job, event.node))
     release.abandoned_because = event.cause
+    release.internal = 0
     del job.owed[event.node]
     world.agenda.job(event.job)
 

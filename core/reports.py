@@ -54,6 +54,14 @@ class ExecutionLost:
 
 
 @frozen(kw_only=True)
+class ExecutionSilent:
+    """The program runs and has written nothing to stdout or stderr for `silent_for`: said once that is `Launch.silent_after`."""
+
+    execution: ExecutionId
+    silent_for: Duration
+
+
+@frozen(kw_only=True)
 class NodeReady:
     """The node is up: `boot_id` names this boot of it.  `incarnation` is that of the `BootNode` command, None if unasked."""
 
@@ -88,4 +96,14 @@ class NodeReallocated:
     node: NodeId
 
 
-Report = ExecutionStarted | ExecutionExited | ExecutionNotStarted | ExecutionLost | NodeReady | NodeRetired | NodeFaulted | NodeReallocated
+Report = (
+    ExecutionStarted
+    | ExecutionExited
+    | ExecutionNotStarted
+    | ExecutionLost
+    | ExecutionSilent
+    | NodeReady
+    | NodeRetired
+    | NodeFaulted
+    | NodeReallocated
+)

@@ -59,6 +59,7 @@ class DeleteJob:
     """As terminate where the job has not ended yet, and then the job is gone."""
 
     job: JobId
+    reason: str = ""
 
 
 @frozen(kw_only=True)
@@ -67,6 +68,7 @@ class DisableJob:
 
     job: JobId
     disable_tasks: DisableTasks
+    reason: str = ""
 
 
 @frozen(kw_only=True)
@@ -78,12 +80,14 @@ class EnableJob:
 class TerminateTask:
     job: JobId
     task: TaskId
+    reason: str = ""
 
 
 @frozen(kw_only=True)
 class DeleteTask:
     job: JobId
     task: TaskId
+    reason: str = ""
 
 
 @frozen(kw_only=True)
@@ -92,6 +96,7 @@ class ReactivateTask:
 
     job: JobId
     task: TaskId
+    reason: str = ""
 
 
 @frozen(kw_only=True)

@@ -1,6 +1,7 @@
 """Start task: what runs on a node when it joins and each time it boots, before it takes tasks.
 
-1. It belongs to the node's boot: every boot owes it a run, and a run that was cut short is owed again.
+1. It belongs to the node's boot: every boot owes it a run, and a run that was cut short is owed again.  One that the executor lost or
+   stopped unasked on a node that stayed up is owed again only `INTERNAL_RETRIES_MAX` times in a row.
 2. `waitForSuccess` (default): the node takes tasks only after success; a failure with no retries left is the node's
    `starttaskfailed`.  Without it the node takes tasks at once and a failure changes nothing.
 3. A non-zero exit is retried while retries are left; every other failure is final.  There is no wall-clock limit.
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from . import execution as executions
+from . import limits
 from .events import (
     Event,
     NodeIdle,
@@ -19,7 +21,7 @@ from .events import (
     StartTaskRetried,
     StartTaskStarted,
 )
-from .failure import FailureInfo, exit_code_failure
+from .failure import FailureInfo, exit_code_failure, internal_retries_failure
 from .ids import START_TASK_ID, Micros
 from .machine import ABSENT, Machine, rows
 from .outcome import Ended, NeverRan, Outcome, Unresolved
@@ -63,9 +65,19 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
         case NeverRan(failure=FailureInfo() as failure):
             yield from _failed(node, None, failure)
         case Ended() | NeverRan():
-            yield StartTaskInterrupted(node=node.id, cause=execution.stop.cause if execution.stop is not None else "stopped by the executor")
+            yield from _cut_short(world, execution, execution.stop.cause if execution.stop is not None else "stopped by the executor")
         case Unresolved(reason=reason):
-            yield StartTaskInterrupted(node=node.id, cause=reason)
+            yield from _cut_short(world, execution, reason)
+
+
+def _cut_short(world: World, execution: Execution, cause: str) -> Iterator[Event]:
+    """It is owed again, unless its executor has lost or stopped it unasked too often in a row (rule 1)."""
+    node = world.nodes[execution.node]
+    internal = executions.unasked(world, execution)
+    if internal and present(node.start_task).internal >= limits.INTERNAL_RETRIES_MAX:
+        yield from _failed(node, None, internal_retries_failure(cause))
+    else:
+        yield StartTaskInterrupted(node=node.id, cause=cause, internal=internal)
 
 
 def _failed(node: Node, exit_code: int | None, failure: FailureInfo) -> Iterator[Event]:
@@ -101,6 +113,7 @@ def on_retried(world: World, event: StartTaskRetried, at: Micros) -> None:
     run.execution = event.execution
     run.launches += 1
     run.retries += 1
+    run.internal = 0
     run.last_retry_at = run.started_at = at
 
 
@@ -108,6 +121,7 @@ def on_interrupted(world: World, event: StartTaskInterrupted, _at: Micros) -> No
     run = present(world.nodes[event.node].start_task)
     run.state = START_TASK.move(run.state, event, event.node)
     run.execution = None
+    run.internal += event.internal
     world.agenda.node(event.node)
 
 
@@ -115,5 +129,6 @@ def on_completed(world: World, event: StartTaskCompleted, at: Micros) -> None:
     run = present(world.nodes[event.node].start_task)
     run.state = START_TASK.move(run.state, event, event.node)
     run.execution = None
+    run.internal = 0
     run.ended_at = at
     run.result, run.exit_code, run.failure = event.result, event.exit_code, event.failure

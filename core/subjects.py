@@ -39,6 +39,11 @@ def moves(event: e.Event) -> Iterator[tuple[Machine, Key]]:
         yield machine, (machine.name, *(str(getattr(event, name)) for name in _IDENTITY[machine.name]))
 
 
+def key_of(event: e.Event) -> Key:
+    """The thing that the event moves, the first one where it moves several."""
+    return next(moves(event))[1]
+
+
 def target_of(machine: Machine, state: str, event: e.Event) -> str | None:
     """The state that the event leads to by the table, `absent` where nothing is left; None where the table has no row."""
     if not machine.allows(state, type(event)):

@@ -2,9 +2,10 @@
 
 1. `active` waits for a node, `preparing` has one and waits there for preparation, `running` was handed to it, `completed`
    runs no more.  Only an active task of an active job is ever given a node.
-2. A non-zero exit is retried while retries are left, on any eligible node.  A program that could not be launched, a
-   wall-clock limit and an end on request are final (semantics 3.1).
-3. What the platform took away (reboot, lost node, disable with requeue) is requeued and never counted as a retry.
+2. A non-zero exit is retried while retries are left, on any eligible node and after the delay that the constraints ask for.  A program
+   that could not be launched, a wall-clock limit, a silence and an end on request are final (semantics 3.1).
+3. What the platform took away (reboot, lost node, disable with requeue) is requeued at once and never counted as a retry.  What the
+   executor lost or stopped unasked on a node that stayed up is requeued too, but only `INTERNAL_RETRIES_MAX` times in a row.
 4. A program that ended by itself before a stop reached it keeps its own result; the stop then only forbids another try.
 5. When the job ends, a task that is not completed is completed as failed with `TaskEnded`; none is left behind as active.
    (The job's rule asks every execution to end for good the moment the job is ending, so nothing here has to look at the job.)
@@ -13,7 +14,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from . import dependencies, exits
+from . import dependencies, exits, limits
 from . import execution as executions
 from . import release as releases
 from .errors import RequestRefused
@@ -26,10 +27,11 @@ from .events import (
     TaskReactivated,
     TaskRequeued,
     TaskRetried,
+    TaskRetryDue,
     TaskRunning,
 )
-from .failure import FailureInfo, ended_failure, exit_code_failure
-from .ids import JobId, Micros, TaskId
+from .failure import FailureInfo, ended_failure, exit_code_failure, internal_retries_failure
+from .ids import Duration, JobId, Micros, TaskId
 from .machine import ABSENT, Machine, rows
 from .outcome import Ended, NeverRan, Outcome, Unresolved
 from .requests import DeleteTask, ReactivateTask, TerminateTask
@@ -44,11 +46,15 @@ TASK: Final = Machine(
         ("active preparing", TaskRunning, "running"),
         ("preparing running", TaskRequeued, "active"),
         ("running", TaskRetried, "active"),
+        ("active", TaskRetryDue, "=", "the delay before its next try is over"),
         ("active preparing running", TaskCompleted, "completed"),
         ("completed", TaskReactivated, "active"),
         ("active preparing running completed", TaskDeleted, "deleted"),
     ),
 )
+
+_DOUBLINGS_MAX: Final = limits.RETRY_DELAY_MAX.bit_length()
+"""More than it takes to get from a microsecond to the longest delay."""
 
 
 # --- decide ---------------------------------------------------------------------------------------------------
@@ -60,7 +66,7 @@ def terminate(world: World, request: TerminateTask) -> Iterator[Event]:
     if task.state == "completed":
         raise RequestRefused("TaskCompleted", f"task {request.task} of job {job.id} is completed; it cannot be terminated")
     refuse_if_over(job, f"terminate task {request.task}")
-    yield from end(world, job, task, ended_failure("the task was terminated"))
+    yield from end(world, job, task, ended_failure(because("the task was terminated", request.reason)))
 
 
 def delete(world: World, request: DeleteTask) -> Iterator[Event]:
@@ -69,9 +75,10 @@ def delete(world: World, request: DeleteTask) -> Iterator[Event]:
     if job.state != "completed":
         refuse_if_over(job, f"delete task {request.task}")
     if task.state == "running":
-        yield from executions.stop(_execution(world, task), "delete", "the task was deleted", ended_failure("the task was deleted"))
+        why = because("the task was deleted", request.reason)
+        yield from executions.stop(_execution(world, task), "delete", why, ended_failure(why))
     else:
-        yield TaskDeleted(job=job.id, task=request.task)
+        yield TaskDeleted(job=job.id, task=request.task, reason=request.reason)
 
 
 def reactivate(world: World, request: ReactivateTask) -> Iterator[Event]:
@@ -82,7 +89,12 @@ def reactivate(world: World, request: ReactivateTask) -> Iterator[Event]:
         raise RequestRefused("TaskNotCompleted", f"task {request.task} of job {job.id} is {task.state}, not completed; it cannot be reactivated")
     if task.result == "success":
         raise RequestRefused("TaskSucceeded", f"task {request.task} of job {job.id} succeeded; it cannot be reactivated")
-    yield TaskReactivated(job=job.id, task=request.task)
+    yield TaskReactivated(job=job.id, task=request.task, reason=request.reason)
+
+
+def because(what: str, reason: str) -> str:
+    """What was done on request, with the caller's reason if there is one."""
+    return f"{what}: {reason}" if reason else what
 
 
 def end(world: World, job: Job, task: Task, failure: FailureInfo) -> Iterator[Event]:
@@ -121,9 +133,10 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
         case NeverRan(failure=FailureInfo() as failure):
             yield _over(job, task, None, failure)
         case Ended() | NeverRan():
-            yield from _stopped(job, task, execution, outcome.exit_code if isinstance(outcome, Ended) else None)
+            cause = execution.stop.cause if execution.stop is not None else "stopped by the executor"
+            yield from _taken(world, job, task, execution, cause, outcome.exit_code if isinstance(outcome, Ended) else None)
         case Unresolved(reason=reason):
-            yield from _unresolved(job, task, execution, reason)
+            yield from _taken(world, job, task, execution, reason, None)
 
 
 def _ended_by_itself(job: Job, task: Task, execution: Execution, exit_code: int, signal: int | None) -> Iterator[Event]:
@@ -135,26 +148,23 @@ def _ended_by_itself(job: Job, task: Task, execution: Execution, exit_code: int,
         yield _over(job, task, exit_code, failure)
 
 
-def _stopped(job: Job, task: Task, execution: Execution, exit_code: int | None) -> Iterator[Event]:
+def _taken(world: World, job: Job, task: Task, execution: Execution, cause: str, exit_code: int | None) -> Iterator[Event]:
+    """The program did not end by itself: on request, or with its node or executor (rule 3)."""
     wish = execution.stop
     if wish is not None and wish.then == "complete":
         yield _ended(job, task, wish, exit_code)
+        return
+    internal = executions.unasked(world, execution)
+    if internal and task.internal >= limits.INTERNAL_RETRIES_MAX:
+        yield _over(job, task, None, internal_retries_failure(cause), mapped=False)
     else:
-        yield TaskRequeued(job=job.id, task=task.spec.id, cause=wish.cause if wish is not None else "stopped by the executor")
-
-
-def _unresolved(job: Job, task: Task, execution: Execution, reason: str) -> Iterator[Event]:
-    wish = execution.stop
-    if wish is not None and wish.then == "complete":
-        yield _ended(job, task, wish, None)
-    else:
-        yield TaskRequeued(job=job.id, task=task.spec.id, cause=reason)
+        yield TaskRequeued(job=job.id, task=task.spec.id, cause=cause, internal=internal)
 
 
 def _ended(job: Job, task: Task, wish: Stop, exit_code: int | None) -> TaskCompleted:
     """A task that was made to end: over its limit it failed like any other, on request it is nobody's failure (`core/exits.py`, rule 4)."""
     failure = wish.failure or ended_failure(wish.cause)
-    if wish.cause == executions.WALL_CLOCK:
+    if wish.cause in executions.LIMITS:
         return _over(job, task, exit_code, failure, mapped=False)
     return TaskCompleted(job=job.id, task=task.spec.id, result="failure", exit_code=exit_code, failure=failure)
 
@@ -183,6 +193,14 @@ def retries_allowed(job: Job, task: Task) -> int:
     """A task's maxTaskRetryCount: its own constraints', or the job's where it has none (semantics 3.1)."""
     constraints = task.spec.constraints
     return constraints.max_task_retry_count if constraints is not None else job.spec.constraints.max_task_retry_count
+
+
+def retry_delay(job: Job, task: Task) -> Duration:
+    """How long a task that has just failed waits for its next try: twice as long as before the last one, up to a bound."""
+    constraints = task.spec.constraints or job.spec.constraints
+    longest = limits.RETRY_DELAY_MAX if constraints.retry_delay_max is None else constraints.retry_delay_max
+    doublings = min(task.retries - 1, _DOUBLINGS_MAX)
+    return Duration(min(constraints.retry_delay << doublings, longest))
 
 
 def find(world: World, job_id: JobId, task_id: TaskId, wish: str) -> tuple[Job, Task]:
@@ -248,7 +266,19 @@ def on_retried(world: World, event: TaskRetried, at: Micros) -> None:
     _free_slot(world, job, task)
     task.retries += 1
     task.last_retry_at = at
+    task.internal = 0
     task.exit_code, task.failure = event.exit_code, event.failure
+    if delay := retry_delay(job, task):
+        task.retry_at = Micros(at + delay)
+        world.add_deadline(task.retry_at, "retry", job.id, task.spec.id)
+    enqueue(world, job, task)
+
+
+def on_retry_due(world: World, event: TaskRetryDue, _at: Micros) -> None:
+    job = world.jobs[event.job]
+    task = job.tasks[event.task]
+    task.state = TASK.move(task.state, event, _name(event.job, event.task))
+    task.retry_at = None
     enqueue(world, job, task)
 
 
@@ -258,6 +288,7 @@ def on_requeued(world: World, event: TaskRequeued, at: Micros) -> None:
     _free_slot(world, job, task)
     if was == "running":
         task.requeues += 1
+        task.internal += event.internal
         task.last_requeue_at = at
     enqueue(world, job, task)
 
@@ -268,7 +299,7 @@ def on_completed(world: World, event: TaskCompleted, at: Micros) -> None:
         job.succeeded += 1
         world.nodes[present(task.node)].tasks_succeeded += 1
     _free_slot(world, job, task)
-    task.ended_at = at
+    task.ended_at, task.retry_at = at, None
     task.result, task.exit_code, task.failure = event.result, event.exit_code, event.failure
     if (event.dependency_action or ("satisfy" if event.result == "success" else "block")) == "satisfy":
         dependencies.satisfy(world, job, event.task)
@@ -279,7 +310,7 @@ def on_completed(world: World, event: TaskCompleted, at: Micros) -> None:
 
 def on_reactivated(world: World, event: TaskReactivated, at: Micros) -> None:
     job, task = _move(world, event, at)
-    task.retries = 0
+    task.retries = task.internal = 0
     task.node = task.ended_at = task.last_retry_at = task.result = task.exit_code = task.failure = None
     enqueue(world, job, task)
 

@@ -28,7 +28,7 @@ CommandKey = tuple[Literal["run", "stop", "boot", "retire"], int | NodeId, int]
 """What a command is identified by: its verb, its execution or node, and for a node its incarnation."""
 
 
-DeadlineKind = Literal["execution", "job"]
+DeadlineKind = Literal["execution", "job", "retry"]
 """Which limit in time: see `deadlines` for what each is about."""
 
 Deadline = tuple[Micros, DeadlineKind, tuple[int | str, ...]]
@@ -71,6 +71,8 @@ class Run:
     started_at: Micros | None = None
     ended_at: Micros | None = None
     last_retry_at: Micros | None = None
+    internal: int = 0
+    """How often in a row its executor lost it or stopped it unasked."""
     result: Result | None = None
     exit_code: int | None = None
     failure: FailureInfo | None = None
@@ -114,6 +116,10 @@ class Task:
     ended_at: Micros | None = None
     last_retry_at: Micros | None = None
     last_requeue_at: Micros | None = None
+    retry_at: Micros | None = None
+    """When its next try is due, while it waits for that; until then it is active and not queued."""
+    internal: int = 0
+    """How often in a row its executor lost it or stopped it unasked."""
     result: Result | None = None
     exit_code: int | None = None
     failure: FailureInfo | None = None
@@ -156,6 +162,7 @@ class Job:
     """What the end of a task asks the job to do, until it is done."""
     disable_tasks: DisableTasks | None = None
     terminate_reason: str | None = None
+    delete_reason: str = ""
     ended_at: Micros | None = None
 
     @property
@@ -343,8 +350,8 @@ def node_command_key(node: Node) -> CommandKey | None:
 
 
 def enqueue(world: World, job: Job, task: Task) -> None:
-    """Put an active task into its job's queue, unless it waits for other tasks."""
-    if task.unmet:
+    """Put an active task into its job's queue, unless it waits for other tasks or for the time of its next try."""
+    if task.unmet or task.retry_at is not None:
         return
     heapq.heappush(job.queue, (task.number, task.spec.id))
     index_job(world, job)

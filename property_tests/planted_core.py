@@ -127,10 +127,10 @@ def retries_without_end() -> AbstractContextManager[None]:
 
 
 def a_lost_node_costs_a_retry() -> AbstractContextManager[None]:
-    def wrong(_right: Any, of: world.Job, found: world.Task, _execution: Any, _exit_code: Any) -> Iterator[e.Event]:
+    def wrong(_right: Any, _world: Any, of: world.Job, found: world.Task, *_: Any) -> Iterator[e.Event]:
         yield e.TaskRetried(job=of.id, task=found.spec.id, exit_code=143, failure=ended_failure("the node was lost"))
 
-    return around(task, "_stopped", wrong)
+    return around(task, "_taken", wrong)
 
 
 def requeues_are_folded_as_retries() -> AbstractContextManager[None]:

@@ -5,6 +5,7 @@ What is compared is the first event that anything objects to, with the set of in
 """
 
 import planted_core
+import planted_limits
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -28,7 +29,7 @@ from jobledger.testing.stage import Broken, Stage
 from jobledger.testing.trail import Trail
 from jobledger.testing.walks import CoreWalk
 
-CATALOGUE = [*planted_core.CATALOGUE]
+CATALOGUE = [*planted_core.CATALOGUE, *planted_limits.CATALOGUE]
 
 
 @pytest.mark.parametrize("planted", CATALOGUE, ids=lambda planted: planted.name)

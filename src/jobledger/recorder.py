@@ -125,7 +125,7 @@ class Recorder:
 def of_report(report: r.Report, world: World) -> Arrival:
     """An executor's report as an arrival."""
     match report:
-        case r.ExecutionStarted() | r.ExecutionExited() | r.ExecutionNotStarted() | r.ExecutionLost():
+        case r.ExecutionStarted() | r.ExecutionExited() | r.ExecutionNotStarted() | r.ExecutionLost() | r.ExecutionSilent():
             execution = world.executions.get(report.execution)
             subject = "engine" if execution is None else f"node/{execution.node}"
             return Arrival(stimulus=report, causation=f"report:{report.execution}", correlation=subject)

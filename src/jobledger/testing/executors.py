@@ -37,7 +37,17 @@ from jobledger.core.commands import (
 )
 from jobledger.core.ids import SECOND, START_TASK_ID, Duration, ExecutionId, JobId, NodeId, PoolId, TaskId
 from jobledger.core.ports import Executor, Outputs
-from jobledger.core.reports import ExecutionExited, ExecutionLost, ExecutionNotStarted, ExecutionStarted, NodeFaulted, NodeReady, NodeRetired, Report
+from jobledger.core.reports import (
+    ExecutionExited,
+    ExecutionLost,
+    ExecutionNotStarted,
+    ExecutionSilent,
+    ExecutionStarted,
+    NodeFaulted,
+    NodeReady,
+    NodeRetired,
+    Report,
+)
 from jobledger.core.specs import EnvironmentSetting
 
 BOUND_S: Final = 20.0
@@ -98,7 +108,7 @@ class Driver:
 
 def about_of(report: Report) -> int | str:
     """What a report is about: an execution's number or a node's id."""
-    if isinstance(report, ExecutionStarted | ExecutionExited | ExecutionNotStarted | ExecutionLost):
+    if isinstance(report, ExecutionStarted | ExecutionExited | ExecutionNotStarted | ExecutionLost | ExecutionSilent):
         return report.execution
     return report.node
 

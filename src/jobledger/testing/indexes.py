@@ -49,6 +49,7 @@ def _limits(world: World) -> Iterator[Micros]:
         limit = job.spec.constraints.max_wall_clock_time
         if limit is not None and job.state in _LIVE_JOB:
             yield Micros(job.created_at + limit)
+        yield from (task.retry_at for task in job.tasks.values() if task.retry_at is not None)
 
 
 def _pool(world: World, pool: Pool) -> Iterator[str]:
@@ -123,7 +124,7 @@ def _may_place(job: Job) -> bool:
 
 
 def _placeable(task: Task) -> bool:
-    return task.state == "active" and not task.unmet
+    return task.state == "active" and not task.unmet and task.retry_at is None
 
 
 def _dependencies(job: Job) -> Iterator[str]:

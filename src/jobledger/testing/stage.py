@@ -119,7 +119,9 @@ class Stage:
             nodes = [node for node, queue in self.executor.queues.items() if queue]
             running = self.executor.running()
             if not nodes and not running and not self.executor.reports:
-                return
+                if not any(task.retry_at is not None for job in self.world.jobs.values() for task in job.tasks.values()):
+                    return
+                self.wake()  # Nothing else is left to wait for than the time of a next try.
             for node in nodes:
                 if self.executor.queues.get(node):
                     self.deliver(node)

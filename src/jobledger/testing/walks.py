@@ -60,12 +60,30 @@ NODE_WISHES: st.SearchStrategy[NodeWish] = st.sampled_from(
     [q.RebootNode, q.ReimageNode, q.RebootNode, q.ReimageNode, q.RemoveNode, q.DeallocateNode, q.StartNode, q.DisableScheduling, q.EnableScheduling]
 )
 
-task_constraints = st.builds(s.TaskConstraints, max_wall_clock_time=LIMITS, max_task_retry_count=RETRIES)
+DELAYS = st.sampled_from([(0, None), (0, None), (2 * SECOND, None), (2 * SECOND, 3 * SECOND)])
+"""Delays between retries, with the longest."""
+SILENCES = st.sampled_from([None, None, Duration(5 * SECOND)])
+
+
+@st.composite
+def constraints(draw: st.DrawFn, *, delays: bool) -> s.TaskConstraints:
+    """Constraints of a task, or of a preparation, which is retried without delay."""
+    delay, longest = draw(DELAYS) if delays else (0, None)
+    return s.TaskConstraints(
+        max_wall_clock_time=draw(LIMITS),
+        max_task_retry_count=draw(RETRIES),
+        retry_delay=Duration(delay),
+        retry_delay_max=None if longest is None else Duration(longest),
+        silent_timeout=draw(SILENCES),
+    )
+
+
+task_constraints = constraints(delays=True)
 start_tasks = st.builds(s.StartTaskSpec, command_line=st.just("start"), max_task_retry_count=st.sampled_from([0, 1]), wait_for_success=st.booleans())
 preparations = st.builds(
     s.PreparationSpec,
     command_line=st.just("prepare"),
-    constraints=task_constraints,
+    constraints=constraints(delays=False),
     wait_for_success=st.sampled_from([True, True, False]),
     rerun_on_node_reboot_after_success=st.booleans(),
 )
@@ -213,6 +231,15 @@ class CoreWalk(RuleBasedStateMachine):
         self.stage.end(_pick(pick, self._running("preparation", "starttask")), 1)
         self._report_all()
 
+    @precondition(lambda self: self._running("task"))
+    @rule(pick=PICK, exit_code=st.sampled_from([1, 3]), patient=st.booleans())
+    def a_task_fails(self, pick: int, exit_code: int, patient: bool) -> None:
+        """And perhaps the time of its next try is waited for."""
+        self.stage.end(_pick(pick, self._running("task")), exit_code)
+        self._report_all()
+        if patient:
+            self.stage.wake()
+
     @precondition(lambda self: self.stage.executor.reports)
     @rule(pick=PICK, again=RARELY)
     def a_report_arrives(self, pick: int, again: bool) -> None:
@@ -237,6 +264,25 @@ class CoreWalk(RuleBasedStateMachine):
     @rule(steps=st.integers(1, 3), exit_code=EXIT_CODES)
     def everything_goes_on(self, steps: int, exit_code: int) -> None:
         self._calm(steps, exit_code)
+
+    @precondition(lambda self: self.stage.executor.running())
+    @rule(pick=PICK, length=st.sampled_from([SECOND, 5 * SECOND, 60 * SECOND]))
+    def a_program_is_silent(self, pick: int, length: int) -> None:
+        """It says so of any program, long enough or not; that time has passed since its start is for the clock to say."""
+        execution = _pick(pick, self.stage.executor.running())
+        self.stage.now = Micros(self.stage.now + length)
+        self.stage.take(r.ExecutionSilent(execution=execution, silent_for=Duration(length)))
+
+    @precondition(lambda self: self.stage.executor.running())
+    @rule(pick=PICK, times=st.sampled_from([1, 1, 10]))
+    def programs_are_stopped_unasked(self, pick: int, times: int) -> None:
+        """An executor stops what it was not asked to stop, and perhaps whatever takes its place."""
+        for _ in range(times):
+            if running := self.stage.executor.running():
+                self.stage.executor.end(_pick(pick, running), 143, stopped=True)
+                self._report_all()
+                self._deliver_all()
+                self._report_all()
 
     # --- time and death ------------------------------------------------------------------------------------
 
