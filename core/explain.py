@@ -13,7 +13,7 @@ from attrs import frozen
 from . import dependencies
 from . import job as jobs
 from . import task as tasks
-from .ids import JobId, NodeId, TaskId
+from .ids import JobId, Micros, NodeId, TaskId
 from .world import Execution, Job, Node, Pool, Run, Task, World, may_place, present, takes_tasks
 
 NODES_NAMED_MAX = 8
@@ -30,12 +30,14 @@ CYCLE_STEPS_MAX = 10_000
 class Reason:
     """One fact that holds something back, or that settled it.
 
-    `code` is stable and for programs, `text` for people; `subject` names the node, task, pool or execution that it is about.
+    `code` is stable and for programs, `text` for people; `subject` names the node, task, pool or execution that it is about, and `at` the
+    moment that is waited for.
     """
 
     code: str
     text: str
     subject: str | None = None
+    at: Micros | None = None
 
 
 def explain(world: World, job_id: JobId, task_id: TaskId | None = None) -> list[Reason]:
@@ -53,6 +55,8 @@ def _task(world: World, job: Job, task: Task) -> Iterator[Reason]:
     match task.state:
         case "active" if task.unmet:
             yield from _waits_for_tasks(job, task)
+        case "active" if task.retry_at is not None:
+            yield Reason(code="RetryDelayed", text="it waits for the time of its next try", subject=task.spec.id, at=task.retry_at)
         case "active":
             yield from _waits_for_a_node(world, job)
         case "preparing" if task.node is not None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Literal, assert_never
 
 from ..core import limits
-from ..core.commands import BootNode, Command, RetireNode, RunCommand, RunPreparation, RunRelease, RunStartTask, RunTask, StopExecution
+from ..core.commands import BootNode, Command, Launch, RetireNode, RunCommand, RunPreparation, RunRelease, RunStartTask, RunTask, StopExecution
 from ..core.errors import ExecutorError
 from ..core.failure import FailureInfo
 from ..core.ids import SECOND, Duration, ExecutionId, JobId, NodeId, PoolId, TaskId
@@ -27,6 +27,7 @@ from ..core.reports import (
     ExecutionExited,
     ExecutionLost,
     ExecutionNotStarted,
+    ExecutionSilent,
     ExecutionStarted,
     NodeFaulted,
     NodeReady,
@@ -35,6 +36,7 @@ from ..core.reports import (
 )
 from . import layout, local_nodes, spawn
 from .local_link import Link, Message
+from .silence import SilenceWatch
 
 DEFAULT_ROOT: Final = Path(".jobledger/nodes")
 LINGER: Final = Duration(2 * SECOND)
@@ -61,6 +63,9 @@ class LocalExecutor:
         self._stops: dict[int, Message] = {}
         self._clears: dict[str, asyncio.Future[list[int]]] = {}
         self._node_tasks: dict[NodeId, asyncio.Task[None]] = {}
+        self._limits: dict[int, tuple[list[Path], Duration]] = {}
+        """Of programs whose silence is limited: their output files, and the limit."""
+        self._silence = SilenceWatch(self._is_silent)
         self._fallen: set[NodeId] = set()
         """Nodes that were last booted before the host was: nothing is launched there until they are booted again."""
 
@@ -100,6 +105,7 @@ class LocalExecutor:
             launch = command.launch
             order = {"op": "adopt", "x": launch.execution, "node": layout.node_folder(launch.pool, launch.node)}
             self._runs[launch.execution] = order
+            self._note_limits(launch)
             messages.append(order)
         # Looked at before the supervisor hears of anything: for an answer it may have to make a folder that is gone.
         reports = [self._look_at_node(pool, node) for node, pool in nodes.items()]
@@ -120,6 +126,7 @@ class LocalExecutor:
             task.cancel()
         if self._node_tasks:
             await asyncio.wait(self._node_tasks.values())
+        await self._silence.close()
         if self._link is not None:
             await self._link.close()
 
@@ -174,7 +181,14 @@ class LocalExecutor:
             "environment": layout.environment(str(self._root), command),
         }
         self._runs[launch.execution] = order
+        self._note_limits(launch)
         return order
+
+    def _note_limits(self, launch: Launch) -> None:
+        if launch.silent_after is not None:
+            folder = self._root / layout.task_folder(launch.pool, launch.node, launch.job, launch.task)
+            paths = [folder / name for name in layout.OUTPUT_NAMES.values()]
+            self._limits[launch.execution] = paths, launch.silent_after
 
     async def _change_node(self, command: BootNode | RetireNode, before: asyncio.Task[None] | None) -> None:
         """Boot or retire a node, after what was begun for it before."""
@@ -242,6 +256,8 @@ class LocalExecutor:
             case "exited" | "not_started" | "lost":
                 self._runs.pop(message["x"], None)
                 self._stops.pop(message["x"], None)
+                self._limits.pop(message["x"], None)
+                self._silence.forget(ExecutionId(message["x"]))
                 self._report(_end_report(message))
             case "cleared":
                 if (done := self._clears.pop(message["node"], None)) is not None and not done.done():
@@ -252,9 +268,14 @@ class LocalExecutor:
     def _learn_start(self, message: Message) -> None:
         number = message["x"]
         if (order := self._runs.get(number)) is not None:
+            if (limited := self._limits.get(number)) is not None:
+                self._silence.watch(ExecutionId(number), *limited, adopted=order["op"] == "adopt")
             # From now on it must only be asked about: that is shorter, and says what is meant.
             self._runs[number] = {"op": "adopt", "x": number, "node": order["node"]}
         self._report(ExecutionStarted(execution=ExecutionId(number), pid=message["pid"]))
+
+    def _is_silent(self, execution: ExecutionId, silent_for: Duration) -> None:
+        self._report(ExecutionSilent(execution=execution, silent_for=silent_for))
 
     def _report(self, report: Report) -> None:
         if self._sink is not None:

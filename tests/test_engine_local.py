@@ -43,6 +43,33 @@ def test_a_task_over_its_limit_is_ended_and_failed(tmp_path, pool_spec, shell_jo
     assert time.monotonic() - began < 15
 
 
+def test_a_program_that_falls_silent_is_ended_and_failed(tmp_path, pool_spec, shell_job, shell_tasks):
+    limit = TaskConstraints(silent_timeout=Duration(SECOND), max_task_retry_count=3)
+    job = run(
+        tmp_path,
+        pool_spec(executor="local"),
+        shell_job(),
+        shell_tasks(1, "/bin/sh -c 'for i in 1 2 3 4; do echo $i; sleep 0.5; done; sleep 30'", constraints=limit),
+    )
+    (task,) = job.tasks.values()
+    assert (task.failure.code, task.result, task.launches) == ("TaskEnded", "failure", 1)
+    assert "silentTimeout" in task.failure.details[0].value
+    assert task.ended_at - task.started_at >= 2 * SECOND + HALF_A_SECOND, "what it wrote at first put it off"
+
+
+def test_a_retry_waits_for_its_delay(tmp_path, pool_spec, shell_job, shell_tasks):
+    limit = TaskConstraints(max_task_retry_count=2, retry_delay=HALF_A_SECOND)
+    job = run(
+        tmp_path, pool_spec(executor="local"), shell_job(), shell_tasks(1, "/bin/sh -c 'date +%s%N >> $AZ_BATCH_NODE_SHARED_DIR/tries; exit 1'", constraints=limit)
+    )
+    (task,) = job.tasks.values()
+    assert (task.retries, task.result) == (2, "failure")
+    (tries,) = (tmp_path / "nodes").rglob("tries")
+    first, second, third = (int(line) // 1_000 for line in tries.read_text().splitlines())
+    assert second - first >= HALF_A_SECOND
+    assert third - second >= SECOND
+
+
 def test_a_job_over_its_limit_is_terminated_and_released(tmp_path, pool_spec, shell_job, shell_tasks):
     job = run(
         tmp_path,

@@ -38,18 +38,18 @@ class Asks(ABC):
         """End a job: its tasks end, its release runs, then it is completed."""
         return await self.request(q.TerminateJob(job=job, reason=reason), actor=actor)
 
-    async def delete(self, job: JobId, *, actor: str = "embedder") -> int:
+    async def delete(self, job: JobId, *, reason: str = "", actor: str = "embedder") -> int:
         """End a job if it has not ended, and then forget it."""
-        return await self.request(q.DeleteJob(job=job), actor=actor)
+        return await self.request(q.DeleteJob(job=job, reason=reason), actor=actor)
 
-    async def disable(self, job: JobId, tasks: DisableTasks, *, actor: str = "embedder") -> int:
+    async def disable(self, job: JobId, tasks: DisableTasks, *, reason: str = "", actor: str = "embedder") -> int:
         """Place no more tasks of a job, and requeue, terminate or wait for those that run."""
-        return await self.request(q.DisableJob(job=job, disable_tasks=tasks), actor=actor)
+        return await self.request(q.DisableJob(job=job, disable_tasks=tasks, reason=reason), actor=actor)
 
     async def enable(self, job: JobId, *, actor: str = "embedder") -> int:
         """Let a disabled job go on."""
         return await self.request(q.EnableJob(job=job), actor=actor)
 
-    async def terminate_task(self, job: JobId, task: TaskId, *, actor: str = "embedder") -> int:
+    async def terminate_task(self, job: JobId, task: TaskId, *, reason: str = "", actor: str = "embedder") -> int:
         """End one task as failed."""
-        return await self.request(q.TerminateTask(job=job, task=task), actor=actor)
+        return await self.request(q.TerminateTask(job=job, task=task, reason=reason), actor=actor)

@@ -68,21 +68,21 @@ class BlockingEngine:
         """End a job: its tasks end, its release runs, then it is completed."""
         return self._call(self._engine.terminate(job, reason, actor=actor))
 
-    def delete(self, job: JobId, *, actor: str = "embedder") -> int:
+    def delete(self, job: JobId, *, reason: str = "", actor: str = "embedder") -> int:
         """End a job if it has not ended, and then forget it."""
-        return self._call(self._engine.delete(job, actor=actor))
+        return self._call(self._engine.delete(job, reason=reason, actor=actor))
 
-    def disable(self, job: JobId, tasks: DisableTasks, *, actor: str = "embedder") -> int:
+    def disable(self, job: JobId, tasks: DisableTasks, *, reason: str = "", actor: str = "embedder") -> int:
         """Place no more tasks of a job, and requeue, terminate or wait for those that run."""
-        return self._call(self._engine.disable(job, tasks, actor=actor))
+        return self._call(self._engine.disable(job, tasks, reason=reason, actor=actor))
 
     def enable(self, job: JobId, *, actor: str = "embedder") -> int:
         """Let a disabled job go on."""
         return self._call(self._engine.enable(job, actor=actor))
 
-    def terminate_task(self, job: JobId, task: TaskId, *, actor: str = "embedder") -> int:
+    def terminate_task(self, job: JobId, task: TaskId, *, reason: str = "", actor: str = "embedder") -> int:
         """End one task as failed."""
-        return self._call(self._engine.terminate_task(job, task, actor=actor))
+        return self._call(self._engine.terminate_task(job, task, reason=reason, actor=actor))
 
     def request(self, request: Request, *, actor: str = "embedder") -> int:
         """Have any request decided."""

@@ -46,6 +46,10 @@ _COMMAND_LINE: Final = (
     'The program and its arguments. It is split into words but not given to a shell: write `/bin/sh -c "..."` for variables and redirection.'
 )
 _RETRIES: Final = "How often it is run again after an exit code other than 0; -1 is without limit."
+_RETRY_DELAY: Final = (
+    "how long the first retry waits, a day at most; each one after it waits twice as long as the one before. This property is jobledger's own."
+)
+_RETRY_DELAY_MAX: Final = "The longest that a retry waits; without it that is a day. This property is jobledger's own."
 _ENVIRONMENT: Final = "Environment variables for the command line; they win over the job's common ones."
 
 MEANINGS: Final[dict[type, dict[str, str]]] = {
@@ -85,6 +89,8 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
     specs.JobConstraints: {
         "maxWallClockTime": "How long the job may live, from its creation; then it is terminated.",
         "maxTaskRetryCount": "Retries of the job's tasks that have no constraints of their own. " + _RETRIES,
+        "retryDelay": "Of the job's tasks that have no constraints of their own: " + _RETRY_DELAY,
+        "retryDelayMax": _RETRY_DELAY_MAX,
     },
     specs.PreparationSpec: {
         "commandLine": _COMMAND_LINE,
@@ -140,6 +146,10 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
     specs.TaskConstraints: {
         "maxWallClockTime": "How long each try may run before it is ended; without it there is no limit.",
         "maxTaskRetryCount": _RETRIES,
+        "retryDelay": _RETRY_DELAY[0].upper() + _RETRY_DELAY[1:] + " Not for a preparation task.",
+        "retryDelayMax": _RETRY_DELAY_MAX,
+        "silentTimeout": "How long a try may write nothing to stdout or stderr before it is ended, at least a second; "
+        "without it there is no limit. This property is jobledger's own.",
     },
     specs.EnvironmentSetting: {"name": "Name of the variable.", "value": "Its value."},
     specs.MetadataItem: {"name": "Name of the item.", "value": "Its value."},

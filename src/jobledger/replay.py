@@ -1,5 +1,6 @@
 """Replay: a world from a ledger, by the same fold that live running uses."""
 
+from collections.abc import Callable
 from itertools import islice
 
 from .core.advance import reconsider
@@ -7,15 +8,15 @@ from .core.errors import ImpossibleEvent
 from .core.events import STORED
 from .core.evolve import evolve
 from .core.ids import Micros
-from .core.ports import EventStore
+from .core.ports import EventStore, RecordedEvent
 from .core.world import World
 
 STORY_MAX = 8
 """Events of an entity that an `ImpossibleEvent` carries."""
 
 
-def replay(store: EventStore, *, until: int | None = None) -> tuple[World, Micros]:
-    """The world after position `until` (or all of it), and when its last event was recorded (0 for an empty ledger).
+def replay(store: EventStore, *, until: int | None = None, hear: Callable[[RecordedEvent], None] | None = None) -> tuple[World, Micros]:
+    """The world after position `until` (or all of it), and when its last event was recorded (0 for an empty ledger).  `hear` is told each event.
 
     Raises `LedgerCorrupt`, and `ImpossibleEvent` with the entity's last events where the ledger tells an impossible story.
     """
@@ -24,6 +25,8 @@ def replay(store: EventStore, *, until: int | None = None) -> tuple[World, Micro
         for recorded in store.read(until=until):
             position, at = recorded.position, recorded.recorded_at
             evolve(world, recorded.event, at)
+            if hear is not None:
+                hear(recorded)
     except ImpossibleEvent as error:
         tell_story(store, error, position)
         raise

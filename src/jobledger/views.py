@@ -92,6 +92,7 @@ def task_view(job: Job, task: Task) -> Json:
         "failureInfo": failure_view(task.failure) if completed else None,
         "retryCount": task.retries,
         "lastRetryTime": _time(task.last_retry_at),
+        "nextRetryTime": _time(task.retry_at),
         "requeueCount": task.requeues,
         "lastRequeueTime": _time(task.last_requeue_at),
     }

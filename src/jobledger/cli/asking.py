@@ -20,6 +20,9 @@ timeout_option = click.option(
 )
 
 
+reason_option = click.option("--reason", default="", metavar="TEXT", help="Why, for the record; `explain` shows it.")
+
+
 def asking(command: F) -> F:
     """The options `--ledger`, `--timeout` and `--json`."""
     return ledger_option(timeout_option(json_option(command)))

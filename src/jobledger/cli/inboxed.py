@@ -12,7 +12,7 @@ from ..core.ids import JobId, TaskId
 from ..core.specs import JobSpec, TaskSpec
 from ..eventstore import SqliteStore
 from ..jobfile import JobFile, load, parse_tasks, read
-from .asking import ask_engine, timeout_option
+from .asking import ask_engine, reason_option, timeout_option
 from .common import counted, json_option, ledger_option, opened
 from .sameness import job_differs, pool_differs
 
@@ -84,10 +84,11 @@ def terminate(job: str, reason: str, ledger: Path, timeout_s: float, as_json: bo
 
 @click.command()
 @click.argument("job")
+@reason_option
 @ledger_option
 @timeout_option
 @json_option
-def delete(job: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
+def delete(job: str, reason: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     """Delete a job, ending it first if it has not ended.  The events stay in the ledger.
 
     A release that has run does not run again.
@@ -95,16 +96,17 @@ def delete(job: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     \b
       jobledger delete sample
     """
-    ask_engine(ledger, [q.DeleteJob(job=JobId(job))], f"job {job} is deleting", timeout_s=timeout_s, as_json=as_json)
+    ask_engine(ledger, [q.DeleteJob(job=JobId(job), reason=reason)], f"job {job} is deleting", timeout_s=timeout_s, as_json=as_json)
 
 
 @click.command()
 @click.argument("job")
 @click.option("--tasks", "option", type=click.Choice(["requeue", "terminate", "wait"]), required=True, help="What to do with tasks that run.")
+@reason_option
 @ledger_option
 @timeout_option
 @json_option
-def disable(job: str, option: Literal["requeue", "terminate", "wait"], ledger: Path, timeout_s: float, as_json: bool) -> None:
+def disable(job: str, option: Literal["requeue", "terminate", "wait"], reason: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     """Place no more tasks of a job.
 
     Running tasks are requeued (to run again once the job is enabled), terminated (as failed), or waited for.
@@ -112,7 +114,8 @@ def disable(job: str, option: Literal["requeue", "terminate", "wait"], ledger: P
     \b
       jobledger disable sample --tasks requeue
     """
-    ask_engine(ledger, [q.DisableJob(job=JobId(job), disable_tasks=option)], f"job {job} is disabling", timeout_s=timeout_s, as_json=as_json)
+    request = q.DisableJob(job=JobId(job), disable_tasks=option, reason=reason)
+    ask_engine(ledger, [request], f"job {job} is disabling", timeout_s=timeout_s, as_json=as_json)
 
 
 @click.command()
@@ -132,16 +135,17 @@ def enable(job: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
 @click.command("terminate-task")
 @click.argument("job")
 @click.argument("task")
+@reason_option
 @ledger_option
 @timeout_option
 @json_option
-def terminate_task(job: str, task: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
+def terminate_task(job: str, task: str, reason: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     """End one task as failed.
 
     \b
-      jobledger terminate-task sample task003
+      jobledger terminate-task sample task003 --reason "wrong input"
     """
-    request = q.TerminateTask(job=JobId(job), task=TaskId(task))
+    request = q.TerminateTask(job=JobId(job), task=TaskId(task), reason=reason)
     ask_engine(ledger, [request], f"task {task} of job {job} is being ended", timeout_s=timeout_s, as_json=as_json)
 
 

@@ -9,7 +9,7 @@ from ..core import requests as q
 from ..core.ids import JobId, NodeId, PoolId, TaskId
 from ..jobfile import parse_pool, read
 from . import reading
-from .asking import ask_engine, asking
+from .asking import ask_engine, asking, reason_option
 from .common import ListingGroup
 from .complete import job_ids, node_ids, pool_ids, task_ids
 
@@ -201,22 +201,24 @@ tasks.add_command(reading.tasks, "list")
 @tasks.command("delete")
 @_job_argument
 @_task_argument
+@reason_option
 @asking
-def delete_task(job: str, task: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
+def delete_task(job: str, task: str, reason: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     """Delete a task, ending it first where it runs.  Its events stay in the ledger.
 
     \b
       jobledger tasks delete sample task003
     """
-    request = q.DeleteTask(job=JobId(job), task=TaskId(task))
+    request = q.DeleteTask(job=JobId(job), task=TaskId(task), reason=reason)
     ask_engine(ledger, [request], f"task {task} of job {job} is deleted, or will be when it has ended", timeout_s=timeout_s, as_json=as_json)
 
 
 @tasks.command("reactivate")
 @_job_argument
 @_task_argument
+@reason_option
 @asking
-def reactivate(job: str, task: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
+def reactivate(job: str, task: str, reason: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
     """Run a failed task again, with all its retries anew.
 
     The job must not be over, so this is for jobs that do not end by themselves.
@@ -224,5 +226,5 @@ def reactivate(job: str, task: str, ledger: Path, timeout_s: float, as_json: boo
     \b
       jobledger tasks reactivate sample task003
     """
-    request = q.ReactivateTask(job=JobId(job), task=TaskId(task))
+    request = q.ReactivateTask(job=JobId(job), task=TaskId(task), reason=reason)
     ask_engine(ledger, [request], f"task {task} of job {job} is active again", timeout_s=timeout_s, as_json=as_json)

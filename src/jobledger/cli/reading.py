@@ -5,6 +5,7 @@ What `--json` prints is a contract (`docs/reference/cli.md`); what people see ma
 
 import json
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -16,7 +17,8 @@ import click
 from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
 from ..core.errors import RequestRefused
-from ..core.events import STORED
+from ..core.events import STORED, Event, TaskAdded
+from ..core.explain import Reason
 from ..core.explain import explain as explain_state
 from ..core.ids import Micros, TaskId
 from ..core.machines import MACHINES
@@ -28,6 +30,7 @@ from ..engine import wall_clock
 from ..eventstore import SqliteStore, event_as_json, rfc3339
 from ..jsonnames import nearest
 from ..owner import certainly_dead, describe
+from ..recorder import ENGINE_ACTOR
 from ..replay import replay
 from ..subscribe import follow as follow_events
 from ..views import find_job, find_task, job_view, node_view, pool_view, status_document, task_counts, task_view
@@ -36,6 +39,9 @@ from .common import INTERRUPTED, json_option, ledger_option, opened, print_json,
 from .complete import job_ids, task_ids
 
 TASK_STATES: Final = ("active", "preparing", "running", "completed", "succeeded", "failed")
+
+ASKED_MAX: Final = 5
+"""How many of the latest requests `explain` tells of."""
 
 _COMPLETIONS: Final[dict[str, type[ShellComplete]]] = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
@@ -165,8 +171,15 @@ def explain(job: str, task: str | None, ledger: Path, as_json: bool) -> None:
       jobledger explain sample
       jobledger explain sample task003
     """
+    asked: deque[RecordedEvent] = deque(maxlen=ASKED_MAX)
+
+    def hear(recorded: RecordedEvent) -> None:
+        if recorded.actor != ENGINE_ACTOR and _is_about(recorded.event, job, task):
+            asked.append(recorded)
+
     with opened(ledger) as store:
-        world, position = _replayed(store)
+        position = store.head().position
+        world, _ = replay(store, until=position, hear=hear)
         engine = _engine(store)
         found = _find_job(store, world, job)
     about = None if task is None else find_task(found, task)
@@ -175,13 +188,44 @@ def explain(job: str, task: str | None, ledger: Path, as_json: bool) -> None:
         print_json(
             {"job": found.id}
             | ({} if task is None else {"task": task})
-            | {"reasons": [attrs.asdict(reason, filter=_told) for reason in reasons], "position": position}
+            | {"reasons": [_reason_view(reason) for reason in reasons], "asked": [_asked_view(one) for one in asked], "position": position}
         )
         return
     click.echo(f"job {found.id} is {found.state}" if about is None else f"task {about.spec.id} of job {found.id} is {about.state}")
     for reason in reasons:
-        click.echo(f"  {render.printable(reason.text)} ({reason.code})")
+        until = f", at {rfc3339(reason.at)}" if reason.at is not None else ""
+        click.echo(f"  {render.printable(reason.text)}{until} ({reason.code})")
+    for one in asked:
+        click.echo(f"  {render.printable(_asked_text(one))}")
     _warn_of_standstill(engine, ledger, found)
+
+
+def _is_about(event: Event, job: str, task: str | None) -> bool:
+    """Whether the event is the job's, or the task's where one is asked for; what adds tasks is of no interest."""
+    named = getattr(event, "job", None) == job and not isinstance(event, TaskAdded)
+    return named and (task is None or getattr(event, "task", None) == task)
+
+
+def _asked_view(recorded: RecordedEvent) -> dict[str, Any]:
+    reason = _given_reason(recorded.event)
+    view = {"actor": recorded.actor, "event": STORED[type(recorded.event)][0], "time": rfc3339(recorded.recorded_at), "position": recorded.position}
+    return view | ({"reason": reason} if reason else {})
+
+
+def _asked_text(recorded: RecordedEvent) -> str:
+    reason = _given_reason(recorded.event)
+    what = f"{STORED[type(recorded.event)][0]} was asked for by {recorded.actor} at {rfc3339(recorded.recorded_at)} (position {recorded.position})"
+    return f"{what}: {reason}" if reason else what
+
+
+def _given_reason(event: Event) -> str:
+    """What the caller gave as the reason, as the event has it; empty for none."""
+    return str(getattr(event, "reason", "") or getattr(event, "cause", ""))
+
+
+def _reason_view(reason: Reason) -> dict[str, Any]:
+    view: dict[str, Any] = attrs.asdict(reason, filter=_told)
+    return view | ({"at": rfc3339(reason.at)} if reason.at is not None else {})
 
 
 # --- events ---------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
+import attrs
 import psutil
 import pytest
 
@@ -143,6 +144,11 @@ def launch(number: int, command_line: str, *, task: str, job: JobId | None = JOB
         environment=tuple(EnvironmentSetting(name=name, value=value) for name, value in (environment or {}).items()),
         preparation=TaskId("prep") if job is not None else None,
     )
+
+
+def _listened_to(command: RunTask, limit: int) -> RunTask:
+    """The same command, whose silence is limited."""
+    return attrs.evolve(command, launch=attrs.evolve(command.launch, silent_after=Duration(limit)))
 
 
 def stop(number: int, *, grace: Duration = GRACE) -> StopExecution:
@@ -477,6 +483,39 @@ class ExecutorConformance:
         self.drive(tmp_path, play)
 
     # --- nodes ---
+
+    def test_silence_is_said_of_programs_that_have_a_limit_and_write_nothing(self, tmp_path: Path) -> None:
+        """Each byte on stdout or stderr begins it anew; programs without a limit, and those that have ended, are never said to be silent."""
+        talks = script(tmp_path, "talk.sh", "for turn in 1 2 3 4 5 6; do sleep 0.25; echo $turn >&2; done; echo over > said; exec sleep 1000")
+
+        async def play(driver: Driver) -> None:
+            driver.submit(_listened_to(run(1, talks), SECOND), run(2, "sleep 1000"), _listened_to(run(3, "sleep 0.1"), SECOND // 2))
+            first = await driver.report(ExecutionSilent, 1)
+            assert (tmp_path / "said").exists(), "it was said before the program fell silent"
+            assert SECOND <= first.silent_for < 10 * SECOND
+            assert {report.execution for report in driver.reports if isinstance(report, ExecutionSilent)} == {1}
+            driver.submit(stop(1), stop(2))
+            for number in (1, 2, 3):
+                await driver.end(number)
+
+        self.drive(tmp_path, play)
+
+    def test_silence_is_said_of_what_was_adopted(self, tmp_path: Path) -> None:
+        """And the time before counts."""
+        command = _listened_to(run(1, "sleep 1000"), 2 * SECOND)
+
+        async def play() -> None:
+            async with driving(self.make_executor(tmp_path)) as driver:
+                driver.submit(command)
+                await driver.report(ExecutionStarted, 1)
+            async with driving(self.make_executor(tmp_path), boot=False) as driver:
+                driver.executor.recover([command], {NODE: POOL})
+                silent = await driver.report(ExecutionSilent, 1)
+                assert silent.silent_for >= 2 * SECOND
+                driver.submit(stop(1))
+                await driver.end(1)
+
+        asyncio.run(play())
 
     def test_a_boot_is_known_by_its_id(self, tmp_path: Path) -> None:
         async def play() -> None:
