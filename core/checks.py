@@ -169,9 +169,10 @@ def _check_constraints(path: str, constraints: TaskConstraints | JobConstraints)
     if constraints.max_wall_clock_time is not None and constraints.max_wall_clock_time <= 0:
         yield Mistake(path=f"{path}.maxWallClockTime", text="must be more than 0")
     yield from _check_range(f"{path}.maxTaskRetryCount", constraints.max_task_retry_count, -1, 1_000_000)
-    if constraints.retry_delay > limits.RETRY_DELAY_MAX:
+    delay, longest = constraints.retry_delay, constraints.retry_delay_max
+    if delay is not None and delay > limits.RETRY_DELAY_MAX:
         yield Mistake(path=f"{path}.retryDelay", text="must be at most P1D, a day")
-    if (longest := constraints.retry_delay_max) is not None and not constraints.retry_delay <= longest <= limits.RETRY_DELAY_MAX:
+    if longest is not None and not (delay or 0) <= longest <= limits.RETRY_DELAY_MAX:
         yield Mistake(path=f"{path}.retryDelayMax", text="must not be less than retryDelay, nor more than P1D, a day")
     if isinstance(constraints, TaskConstraints) and constraints.silent_timeout is not None and constraints.silent_timeout < limits.SILENT_TIMEOUT_MIN:
         yield Mistake(path=f"{path}.silentTimeout", text="must be at least PT1S, a second")

@@ -341,7 +341,7 @@ def _record_task(history: History, event: e.TaskRetried | e.TaskRequeued | e.Tas
 def _delay(job: JobSpec, task: TaskFacts) -> int:
     """What a task has to wait for after a failed try, by doubling it as often as it was retried before."""
     constraints = job.constraints if task.spec.constraints is None else task.spec.constraints
-    delay, longest = int(constraints.retry_delay), constraints.retry_delay_max
+    delay, longest = int(constraints.retry_delay or 0), constraints.retry_delay_max
     for _ in range(min(task.retries - 1, 64)):
         delay *= 2
     return min(delay, 86_400 * SECOND if longest is None else longest)

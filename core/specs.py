@@ -45,13 +45,13 @@ class TaskConstraints:
     `max_wall_clock_time` is counted from the start of each try; None is unlimited.  `max_task_retry_count` counts
     retries after a non-zero exit only: 0 is one try, -1 is no limit.
 
-    The rest is jobledger's own.  The first retry waits for `retry_delay`, each one after it twice as long as the one before, up to
+    The rest is jobledger's own.  The first retry waits for `retry_delay` (None: not at all), each one after it twice as long as the one before, up to
     `retry_delay_max` (None is a day).  A program that writes nothing to stdout or stderr for `silent_timeout` is ended; None is no limit.
     """
 
     max_wall_clock_time: Duration | None = None
     max_task_retry_count: int = 0
-    retry_delay: Duration = Duration(0)
+    retry_delay: Duration | None = None
     retry_delay_max: Duration | None = None
     silent_timeout: Duration | None = None
 
@@ -66,7 +66,7 @@ class JobConstraints:
 
     max_wall_clock_time: Duration | None = None
     max_task_retry_count: int = 0
-    retry_delay: Duration = Duration(0)
+    retry_delay: Duration | None = None
     retry_delay_max: Duration | None = None
 
 

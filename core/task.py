@@ -200,7 +200,7 @@ def retry_delay(job: Job, task: Task) -> Duration:
     constraints = task.spec.constraints or job.spec.constraints
     longest = limits.RETRY_DELAY_MAX if constraints.retry_delay_max is None else constraints.retry_delay_max
     doublings = min(task.retries - 1, _DOUBLINGS_MAX)
-    return Duration(min(constraints.retry_delay << doublings, longest))
+    return Duration(min((constraints.retry_delay or 0) << doublings, longest))
 
 
 def find(world: World, job_id: JobId, task_id: TaskId, wish: str) -> tuple[Job, Task]:

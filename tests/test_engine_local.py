@@ -60,7 +60,10 @@ def test_a_program_that_falls_silent_is_ended_and_failed(tmp_path, pool_spec, sh
 def test_a_retry_waits_for_its_delay(tmp_path, pool_spec, shell_job, shell_tasks):
     limit = TaskConstraints(max_task_retry_count=2, retry_delay=HALF_A_SECOND)
     job = run(
-        tmp_path, pool_spec(executor="local"), shell_job(), shell_tasks(1, "/bin/sh -c 'date +%s%N >> $AZ_BATCH_NODE_SHARED_DIR/tries; exit 1'", constraints=limit)
+        tmp_path,
+        pool_spec(executor="local"),
+        shell_job(),
+        shell_tasks(1, "/bin/sh -c 'date +%s%N >> $AZ_BATCH_NODE_SHARED_DIR/tries; exit 1'", constraints=limit),
     )
     (task,) = job.tasks.values()
     assert (task.retries, task.result) == (2, "failure")

@@ -143,7 +143,7 @@ def test_a_request_that_cannot_be_understood_is_refused(kind: str, data: dict[st
 
 
 def test_the_name_of_a_request_is_ours() -> None:
-    assert encode_request(requests.DeleteJob(job=JobId("j"))) == ("delete-job/1", {"job": "j"})
+    assert encode_request(requests.EnableJob(job=JobId("j"))) == ("enable-job/1", {"job": "j"})
 
 
 def test_an_event_as_json_has_every_part() -> None:

@@ -72,7 +72,7 @@ def constraints(draw: st.DrawFn, *, delays: bool) -> s.TaskConstraints:
     return s.TaskConstraints(
         max_wall_clock_time=draw(LIMITS),
         max_task_retry_count=draw(RETRIES),
-        retry_delay=Duration(delay),
+        retry_delay=Duration(delay) if delay else None,
         retry_delay_max=None if longest is None else Duration(longest),
         silent_timeout=draw(SILENCES),
     )

@@ -198,7 +198,7 @@ def test_explain_a_job_and_a_task(invoke, record, scenario):
     assert "(NoFreeSlot)" in result.stdout
     assert invoke("explain", "sample").stdout.splitlines()[0] == "job sample is active"
     found = json.loads(invoke("explain", "sample", "t2", "--json").stdout)
-    assert list(found) == ["job", "task", "reasons", "position"]
+    assert list(found) == ["job", "task", "reasons", "asked", "position"]
     assert "NoFreeSlot" in [reason["code"] for reason in found["reasons"]]
     assert all(set(reason) <= {"code", "text", "subject"} and None not in reason.values() for reason in found["reasons"])
     assert "task" not in json.loads(invoke("explain", "sample", "--json").stdout)
