@@ -186,7 +186,7 @@ def checked(infos: list[ZipInfo], size: int, limits: dict[str, int]) -> list[tup
     entries, files = [], set()
     for info in infos:
         names = names_of(info)
-        if names and not info.is_dir():
+        if names and not _is_folder(info):
             if tuple(names) in files:
                 raise Trouble(WRONG, f"the package has {info.filename!r} twice")
             files.add(tuple(names))
@@ -200,7 +200,7 @@ def names_of(info: ZipInfo) -> list[str]:
     names = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in names or "\\" in name or "\0" in name or re.match("[A-Za-z]:", name):
         raise Trouble(WRONG, f"the package's entry {name!r} leads out of its folder; names are relative, with '/' and without '..'")
-    if not names and not info.is_dir():
+    if not names and not _is_folder(info):
         raise Trouble(WRONG, f"the package has an entry without a name: {name!r}")
     if names == [MARK]:
         raise Trouble(WRONG, f"the package must not have an entry {MARK}")
@@ -210,11 +210,15 @@ def names_of(info: ZipInfo) -> list[str]:
     return names
 
 
+def _is_folder(info: ZipInfo) -> bool:
+    return info.orig_filename.endswith("/")  # zipfile's own question fails on an empty name
+
+
 def _extract(archive: ZipFile, info: ZipInfo, names: list[str], to: str, moved: Moved) -> str:
     """Write one entry, and return its path.  Raises Trouble, OSError."""
     path = os.path.join(to, *names)
     try:
-        if info.is_dir():
+        if _is_folder(info):
             os.makedirs(path, 0o755, exist_ok=True)
             return path
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)

@@ -1,8 +1,8 @@
 """The transfer: a short-lived process that fetches, unpacks and uploads files for one execution.
 
 Started by its path as `python -I transfer.py`.  On stdin comes one JSON document, the steps; stdin then stays open as long as it is to live.
-On stdout go JSON objects, one a line: `{"step", "bytes"}` as things move, and at last `{"done"}` or
-`{"failed": {"step", "category", "code", "message", "subject"}}`.
+On stdout go JSON objects, one a line: `{"step", "phase", "bytes"}` as things move, and at last `{"done"}` or
+`{"failed": {"step", "category", "code", "message"}}`.
 
 1. It ends at once when stdin ends: whoever started it is gone, or wants it gone.
 2. While anything moves it says so; who hears nothing for long may kill it.
@@ -42,6 +42,7 @@ MODE = 0o770
 """Azure Batch's mode for a resource file that names none."""
 TELLING_S = 0.25
 """At most this often it is told that something moves."""
+PHASES = {"fetch": FETCHING, "fetch_all": FETCHING, "unpack": UNPACKING, "upload": UPLOADING}
 SUBJECTS = {"fetch": "to", "fetch_all": "url", "unpack": "url", "upload": "pattern"}
 
 
@@ -52,7 +53,8 @@ class Teller:
         self._descriptor = descriptor
         self._bytes = 0
         self._told_at = 0.0
-        self.step = 0
+        self._step = 0
+        self._phase = FETCHING
 
     def moved(self, count: int) -> None:
         """So many bytes more; 0 is a sign of life."""
@@ -60,10 +62,10 @@ class Teller:
         now = time.monotonic()
         if now - self._told_at >= TELLING_S:
             self._told_at = now
-            self.tell({"step": self.step, "bytes": self._bytes})
+            self.tell({"step": self._step, "phase": self._phase, "bytes": self._bytes})
 
-    def begin(self, step: int) -> None:
-        self.step = step
+    def begin(self, step: int, phase: str) -> None:
+        self._step, self._phase = step, phase
         self._told_at = 0.0
         self.moved(0)
 
@@ -124,13 +126,12 @@ class Run:
     def __call__(self) -> dict[str, Any]:
         """Take every step; the last line to say."""
         works = {"fetch": self._fetch, "fetch_all": self._fetch_all, "unpack": self._unpack, "upload": self._upload}
-        phases = {"fetch": FETCHING, "fetch_all": FETCHING, "unpack": UNPACKING, "upload": UPLOADING}
         for number, step in enumerate(self._steps):
-            self._teller.begin(number)
+            self._teller.begin(number, PHASES[step["op"]])
             try:
-                works[step["op"]](step)
+                works[step["op"]](number, step)
             except Trouble as trouble:
-                return {"failed": self._failure(number, step, trouble.phase or phases[step["op"]], trouble)}
+                return {"failed": self._failure(number, step, trouble.phase or PHASES[step["op"]], trouble)}
         return {"done": True}
 
     def _failure(self, number: int, step: dict[str, Any], phase: str, trouble: Trouble) -> dict[str, Any]:
@@ -142,21 +143,23 @@ class Run:
 
     # steps
 
-    def _fetch(self, step: dict[str, Any]) -> None:
+    def _fetch(self, _: int, step: dict[str, Any]) -> None:
         with beneath.top(self._folder) as top:
             self._write(top, step["to"], lambda: content(step["url"], self._timeout_s), step["mode"])
 
-    def _fetch_all(self, step: dict[str, Any]) -> None:
+    def _fetch_all(self, number: int, step: dict[str, Any]) -> None:
         """List all before anything is fetched: too many files are refused whole."""
+        self._teller.begin(number, LISTING)
         try:
             found = self._list(step["url"], step["prefix"] or "")
         except Trouble as trouble:
             trouble.phase = LISTING
             raise
+        self._teller.begin(number, FETCHING)
         target = "/".join(beneath.parts_of(step["to"] or ""))
         with beneath.top(self._folder) as top:
             for name, source in found:
-                self._write(top, f"{target}/{name}" if target else name, source, None)
+                self._write(top, f"{target}/{name}" if target else name, source, step["mode"])
 
     def _list(self, url: str, prefix: str) -> list[Listed]:
         found = []
@@ -169,13 +172,13 @@ class Run:
                 raise Trouble(WRONG, f"more than {self._limits['container_files']} files are there; fetch an archive of them, or use a prefix")
         return found
 
-    def _unpack(self, step: dict[str, Any]) -> None:
+    def _unpack(self, _: int, step: dict[str, Any]) -> None:
         def deploy() -> None:
             packages.deploy(step["to"], step["sha256"], lambda: content(step["url"], self._timeout_s), self._limits, self._teller.moved)
 
         self._try(deploy)
 
-    def _upload(self, step: dict[str, Any]) -> None:
+    def _upload(self, _: int, step: dict[str, Any]) -> None:
         if self._log is None and self._log_folder is not None:
             self._log = Log(self._log_folder, self._owner, self._hide)
         pattern = expanded(step["pattern"], step["environment"])

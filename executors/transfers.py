@@ -4,7 +4,7 @@ A process and not a thread: one that hangs can be killed, and none is left behin
 
 1. At most `most` processes at once; the others wait.
 2. A process that has said nothing for `stall_s` is killed, and its step failed as timed out.
-3. When `run` is left, by an end, a failure or a cancellation, its process has ended.
+3. When `run` is left, by an end, a failure or a cancellation, its process has ended, or does no more.
 4. What comes back holds no password and no signature of an address (see `urls`).
 """
 
@@ -22,13 +22,15 @@ from ..core import limits
 from ..core.failure import Detail, FailureInfo
 from . import transfer
 from .beneath import Owner
-from .trouble import FAILED, FETCHING, LATE, LISTING, UNPACKING, UPLOADING, category_of, code_of
+from .trouble import FAILED, LATE, category_of, code_of, reason
 from .urls import redactor, shown
 
 START_S: Final = 20.0
 """For the process to start and read its steps; it takes some 50 ms on an idle machine."""
 LEAVE_S: Final = 1.0
 """For the process to end by itself after its stdin was closed: it removes what is half written."""
+KILL_S: Final = 10.0
+"""For a killed process to be gone.  One that the system itself holds, for a network drive that is gone, say, is left: it does no more."""
 LINE_BYTES_MAX: Final = 1 << 20
 STDERR_BYTES_KEPT: Final = 4096
 """Of what the process said on stderr: the end, which says why it ended."""
@@ -57,11 +59,15 @@ class Fetch:
 
 @frozen
 class FetchAll:
-    """Every file below a container whose name there begins with `prefix`, with its name, below `to` in the run's folder (None: right there)."""
+    """Every file below a container whose name there begins with `prefix`, with its name, below `to` in the run's folder (None: right there).
+
+    `mode` is that of all, 0770 if None.
+    """
 
     url: str
     prefix: str | None = None
     to: str | None = None
+    mode: int | None = None
 
 
 @frozen
@@ -90,7 +96,6 @@ class Upload:
 Step = Fetch | FetchAll | Unpack | Upload
 
 _OPS: Final = {Fetch: "fetch", FetchAll: "fetch_all", Unpack: "unpack", Upload: "upload"}
-_PHASES: Final = {Fetch: FETCHING, FetchAll: LISTING, Unpack: UNPACKING, Upload: UPLOADING}
 
 
 class Transfers:
@@ -111,16 +116,10 @@ class Transfers:
         if not steps:
             return None
         async with self._slots:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",
-                transfer.__file__,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                limit=LINE_BYTES_MAX,
-                start_new_session=True,  # an interrupt at the terminal is for us, and we end it
-            )
+            try:
+                child = await _start()
+            except OSError as error:
+                return _failure(steps[0], _phase_of(steps[0]), FAILED, f"the node cannot make another process: {reason(error)}")
             watching = _Watch(child, steps, self._stall_s)
             try:
                 return await watching.follow(self._document(steps, folder, log, owner))
@@ -151,6 +150,7 @@ class _Watch:
         self._steps = steps
         self._stall_s = stall_s
         self._step = 0
+        self._phase = _phase_of(steps[0])
         self._hide = redactor(step.url for step in steps)
         self._stderr = b""
         self._reading = asyncio.create_task(self._read_stderr(child.stderr), name="jobledger transfer's stderr")
@@ -172,8 +172,8 @@ class _Watch:
                 return None
             if (failed := message.get("failed")) is not None:
                 self._step = failed["step"]
-                return self._info(failed["category"], failed["code"], failed["message"])
-            self._step = message["step"]
+                return _info(self._steps[self._step], failed["category"], failed["code"], failed["message"])
+            self._step, self._phase = message["step"], message["phase"]
             patience_s = self._stall_s
 
     async def end(self) -> None:
@@ -185,7 +185,9 @@ class _Watch:
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 self._child.kill()
-            await self._child.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KILL_S):
+                    await self._child.wait()
         self._reading.cancel()
         await asyncio.wait([self._reading])
 
@@ -202,16 +204,37 @@ class _Watch:
         return self._failure(FAILED, lines[-1] if lines else "the transfer was killed")
 
     def _failure(self, kind: str, text: str) -> FailureInfo:
-        step = self._steps[self._step]
-        phase = FETCHING if isinstance(step, FetchAll) else _PHASES[type(step)]
-        return self._info(category_of(kind), code_of(phase, kind), f"{_subject(step)}: {text}")
+        return _failure(self._steps[self._step], self._phase, kind, self._hide(text))
 
-    def _info(self, category: Any, code: str, message: str) -> FailureInfo:
-        step = self._steps[self._step]
-        details = [Detail(name="BlobSource", value=shown(step.url))] if not isinstance(step, Upload) else []
-        if isinstance(step, Fetch | Upload):
-            details.append(Detail(name="FilePath", value=_unicode(step.to if isinstance(step, Fetch) else step.pattern)))
-        return FailureInfo(category=category, code=code, message=_unicode(self._hide(message))[:MESSAGE_LENGTH_MAX], details=tuple(details))
+
+async def _start() -> asyncio.subprocess.Process:
+    """Raises OSError."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        transfer.__file__,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=LINE_BYTES_MAX,
+        start_new_session=True,  # an interrupt at the terminal is for us, and we end it
+    )
+
+
+def _failure(step: Step, phase: str, kind: str, text: str) -> FailureInfo:
+    return _info(step, category_of(kind), code_of(phase, kind), f"{_subject(step)}: {text}")
+
+
+def _info(step: Step, category: Any, code: str, message: str) -> FailureInfo:
+    """A failure with what the step moves, in Azure Batch's names for it; the message has no secret in it."""
+    details = [Detail(name="BlobSource", value=shown(step.url))] if not isinstance(step, Upload) else []
+    if isinstance(step, Fetch | Upload):
+        details.append(Detail(name="FilePath", value=_unicode(step.to if isinstance(step, Fetch) else step.pattern)))
+    return FailureInfo(category=category, code=code, message=_unicode(message)[:MESSAGE_LENGTH_MAX], details=tuple(details))
+
+
+def _phase_of(step: Step) -> str:
+    return transfer.PHASES[_OPS[type(step)]]
 
 
 def _plain(step: Step) -> dict[str, Any]:
