@@ -6,6 +6,7 @@
 Part of the transfer's process (see `transfer`): standard library only, and fsspec where an address needs it.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,7 +83,12 @@ class LocalFolder:
         self._folder = folder
 
     def put(self, name: str, file: int, moved: Moved) -> None:
-        beneath.write(self._folder, name, _content(name, file), moved, mode=0o666 & ~_umask())
+        try:
+            beneath.write(self._folder, name, _content(name, file), moved, mode=0o666 & ~_umask())
+        except Trouble as trouble:
+            if trouble.number in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise Trouble(DENIED, f"{trouble.text}; change the mode or owner of the folder") from None
+            raise
 
 
 class WebContainer:

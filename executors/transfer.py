@@ -136,7 +136,7 @@ class Run:
 
     def _failure(self, number: int, step: dict[str, Any], phase: str, trouble: Trouble) -> dict[str, Any]:
         subject = shown(step["url"]) if SUBJECTS[step["op"]] == "url" else step[SUBJECTS[step["op"]]]
-        text = trouble.text if trouble.text.startswith(repr(subject)) else f"{subject}: {trouble.text}"
+        text = trouble.text if trouble.text.startswith((repr(subject), f"{subject} ", f"{subject}:")) else f"{subject}: {trouble.text}"
         if self._log is not None and phase == UPLOADING:
             self._log.err(text)
         return {"step": number, "category": category_of(trouble.kind), "code": code_of(phase, trouble.kind), "message": self._hide(text)}

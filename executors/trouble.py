@@ -66,6 +66,8 @@ class Trouble(Exception):
         self.text = text
         self.again = again
         self.phase = phase
+        self.number = 0
+        """The system's reason, where it had one."""
 
 
 def category_of(kind: str) -> str:
@@ -82,7 +84,9 @@ def from_os(kind: str, text: str, error: OSError) -> Trouble:
     """Trouble of that kind with the system's reason; a full disk is one of its own."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Trouble(FULL, f"{text}: {reason(error)}; make room on the disk")
-    return Trouble(kind, f"{text}: {reason(error)}")
+    trouble = Trouble(kind, f"{text}: {reason(error)}")
+    trouble.number = error.errno or 0
+    return trouble
 
 
 def reason(error: OSError) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -457,3 +458,127 @@ def test_a_variable_that_is_not_set_is_an_error(outputs: Path, tmp_path: Path) -
     failure = upload(outputs, "$TYPO/*.csv", tmp_path / "box")
     assert what(failure) == ("usererror", "FileUploadMiscError")
     assert "no environment variable TYPO" in str(failure)
+
+
+# --- hostile folders ------------------------------------------------------------------------------------------
+
+
+def test_what_leads_out_is_neither_written_nor_read(outputs: Path, tmp_path: Path) -> None:
+    """The specs refuse such paths; this is for what got past them, or came after."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_text("outside")
+    (outputs / "wd" / "link").symlink_to(tmp_path / "outside")
+    (outputs / "wd" / "planted").symlink_to("/etc/shadow")
+    source = str(outputs / "stdout.txt")
+    assert what(run(outputs / "wd", Fetch(source, "../x"))) == ("usererror", "BlobDownloadMiscError")
+    assert what(run(outputs / "wd", Fetch(source, str(tmp_path / "outside" / "x")))) == ("usererror", "BlobDownloadMiscError")
+    assert what(run(outputs / "wd", Fetch(source, "link/x"))) == ("usererror", "ResourceFileCreateFailed")
+    assert what(run(outputs / "wd", FetchAll(str(outputs), None, "link"))) == ("usererror", "ResourceFileCreateFailed")
+    for pattern in ("planted", "link/secret", "../../outside/secret", "$OUT/secret"):
+        failure = upload(outputs, pattern, tmp_path / "box", OUT=str(tmp_path / "outside"))
+        assert what(failure) == ("usererror", "FileUploadMiscError"), pattern
+        assert failure is not None
+        assert failure.message in (outputs / "fileuploaderr.txt").read_text()
+    assert upload(outputs, "a.csv", tmp_path / "box", "../escaped") is not None
+    assert names(tmp_path / "outside") == ["secret"]
+    assert names(tmp_path / "box") == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["box", "outside", "task"]
+
+
+def test_with_a_wildcard_what_leads_out_is_passed_over_and_named(outputs: Path, tmp_path: Path) -> None:
+    (outputs / "wd" / "planted.csv").symlink_to("/etc/shadow")
+    os.mkfifo(outputs / "wd" / "fifo.csv")
+    assert upload(outputs, "*.csv", tmp_path / "box") is None
+    assert names(tmp_path / "box") == ["a.csv"]
+    log = (outputs / "fileuploaderr.txt").read_text()
+    assert "wd/planted.csv: matches *.csv and is not uploaded: it is a link that leads out of the task's folder" in log
+    assert "wd/fifo.csv: matches *.csv and is not uploaded: it is no plain file" in log
+
+
+def test_a_destination_may_be_full_of_links_too(outputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box" / "out").symlink_to(tmp_path / "outside")
+    assert what(upload(outputs, "*/b.csv", tmp_path / "box")) == ("usererror", "FileUploadConflict")
+    assert names(tmp_path / "outside") == []
+
+
+def test_the_logs_are_not_written_through_links(outputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    for name in ("fileuploadout.txt", "fileuploaderr.txt"):
+        (outputs / name).symlink_to(tmp_path / "victim")
+    assert upload(outputs, "a.csv", tmp_path / "box") is None
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert not (outputs / "fileuploadout.txt").is_symlink()
+
+
+def test_a_log_that_cannot_be_written_is_a_failure(outputs: Path, tmp_path: Path) -> None:
+    (outputs / "fileuploadout.txt").mkdir()
+    assert what(upload(outputs, "a.csv", tmp_path / "box")) == ("servererror", "FileUploadMiscError")
+
+
+# --- the disk, the user ---------------------------------------------------------------------------------------
+
+FETCH_IN_A_PROCESS = (
+    "import asyncio, sys; from pathlib import Path; from jobledger.executors.transfers import Fetch, FetchAll, Transfers\n"
+    "failure = asyncio.run(Transfers().run([Fetch(sys.argv[1], 'in.bin')], folder=Path(sys.argv[2])))\n"
+    "print(failure.category, failure.code, failure.message)"
+)
+
+
+def in_a_process(*prefix: str, source: Path, folder: Path) -> str:
+    command = [*prefix, sys.executable, "-c", FETCH_IN_A_PROCESS, str(source), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs to mount a small disk")
+def test_a_full_disk(wd: Path, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(BODY)
+    mount = 'mount -t tmpfs -o size=500k none "$0" && "$@"; status=$?; ls -A "$0"; exit $status'
+    told = in_a_process("unshare", "--mount", "sh", "-c", mount, str(wd), source=tmp_path / "large", folder=wd)
+    assert told == "servererror DiskFull in.bin cannot be written: No space left on device; make room on the disk\n"
+
+
+def test_a_file_larger_than_a_limit_of_the_user(wd: Path, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(BODY)
+    told = in_a_process("sh", "-c", 'ulimit -f 100; exec "$@"', "sh", source=tmp_path / "large", folder=wd)
+    assert told == "servererror ResourceFileWriteFailed in.bin cannot be written: File too large\n"
+    assert names(wd) == []
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "in").touch()
+    assert what(run(tmp_path / "none", Fetch(str(tmp_path / "in"), "in"))) == ("servererror", "ResourceDirectoryCreateFailed")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+def test_files_are_given_to_the_tasks_user(wd: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("in")
+    steps = [Fetch(str(tmp_path / "in"), "data/deep/in", 0o400)]
+    assert asyncio.run(asyncio.wait_for(Transfers().run(steps, folder=wd, owner=(65534, 65533)), 60)) is None
+    for name in ("data", "data/deep", "data/deep/in"):
+        assert ((wd / name).stat().st_uid, (wd / name).stat().st_gid) == (65534, 65533)
+    assert wd.stat().st_uid == 0
+
+
+def test_what_may_not_be_read_or_written(tmp_path: Path) -> None:
+    """Nothing is closed to root, so a root becomes nobody first; the interpreter may be where nobody can read, so not before it runs."""
+    code = (
+        "import os, sys; from jobledger.executors import destinations, sources, trouble\n"
+        "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        "def put(to):\n"
+        "    with destinations.destination(sys.argv[1] + to, 1) as there: there.put('out', os.open(sys.argv[1] + '/in', 0), lambda _: None)\n"
+        "works = [lambda: list(sources.content(sys.argv[1] + '/closed/in', 1)), lambda: list(sources.listing(sys.argv[1] + '/closed')),\n"
+        "         lambda: put('/closed'), lambda: put('/open')]\n"
+        "for work in works:\n"
+        "    try: work()\n"
+        "    except trouble.Trouble as found: print(found.kind, found.text)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        for name, mode in (("closed", 0), ("open", 0o555)):
+            Path(folder, name).mkdir(mode)
+        Path(folder, "in").touch()
+        told = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+    assert [line.partition(" ")[0] for line in told] == ["denied", "denied", "denied", "denied"]
+    assert "may not be read by user" in told[0]
