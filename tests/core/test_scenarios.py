@@ -1,8 +1,7 @@
 """The tricky scenarios of Azure Batch's semantics (section 8), by number, with our choice where Azure says nothing.
 
-Out of scope here: 8 and 45 (resource files; a program that cannot be launched stands for every error before the start),
-35 (told by test_release), 37 (retention), 40 (a job does not change its pool), 50, 51 (job managers), 53 (a status query),
-55 (exit conditions), 56 (output files) and 57 (required slots).
+Those that are about files, job files and queries are in `tests/test_scenarios.py`, and those where a process matters are run for real in
+`tests/test_scenarios_local.py`; the former holds that none is forgotten.
 """
 
 import pytest
@@ -23,7 +22,7 @@ from jobledger.core.requests import (
     SubmitJob,
     TerminateJob,
 )
-from jobledger.core.specs import JobConstraints, PreparationSpec, ReleaseSpec, TaskConstraints, TaskSpec
+from jobledger.core.specs import ExitCodeMapping, ExitConditions, ExitOptions, JobConstraints, PreparationSpec, ReleaseSpec, TaskConstraints, TaskSpec
 from jobledger.testing.scenario import CannotStart, Exits, Hangs, Scenario, story
 
 
@@ -312,6 +311,15 @@ def test_34_a_node_removed_before_the_end_gets_no_release_and_its_preparation_st
     assert list(s.world.jobs["j"].preparations) == ["p-1", "p-2"]
 
 
+def test_35_a_node_removed_while_release_runs_counts_as_released_no_more(given):
+    s = given(script={"jobrelease": Hangs()})
+    s.run()
+    s.finish(TerminateJob(job="j"))
+    s.finish(RemoveNode(node="p-1"))
+    assert (s.world.jobs["j"].releases["p-1"].state, job_state(s)) == ("abandoned", "completed")
+    assert s.launches(task="jobrelease") == ["jobrelease@p-1"]
+
+
 def test_36_an_unusable_node_that_owes_a_release_does_not_hang_the_job(given):
     s = given()
     s.run()
@@ -414,6 +422,16 @@ def test_54_a_preempted_node_that_returns_is_as_new(given, task_specs):
     assert s.world.jobs["j"].releases["p-1"].state == "abandoned"
     s.finish(AddTasks(job="j", tasks=task_specs("t2")))
     assert s.launches() == ["jobpreparation@p-1", "t1@p-1", "jobpreparation@p-1", "t2@p-1"]
+
+
+@pytest.mark.parametrize(("action", "state_", "reason"), [(None, "active", None), ("none", "active", None), ("terminate", "completed", "TaskFailed")])
+def test_55_exit_code_0_ends_the_job_only_where_it_is_mapped_so(given, action, state_, reason):
+    """What Azure calls the reason is not said; a task's exit condition is always TaskFailed here."""
+    mapped = ExitConditions(exit_codes=(ExitCodeMapping(code=0, exit_options=ExitOptions(job_action=action)),))
+    spec = TaskSpec(id="t1", command_line="work", exit_conditions=mapped)
+    s = given(tasks=(spec,), on_task_failure="performexitoptionsjobaction")
+    s.run()
+    assert (job_state(s), s.world.jobs["j"].terminate_reason, s.world.task("j", "t1").result) == (state_, reason, "success")
 
 
 def test_an_error_before_the_start_is_final_for_preparation_and_task(given):
