@@ -60,12 +60,21 @@ def test_a_job_is_submitted_extended_disabled_enabled_ended_and_deleted(engine, 
     until(lambda: recorded(e.JobDisabled), "disabling")
     assert invoke("enable", "j").exit_code == 0
     until(lambda: len(recorded(e.TaskRunning)) == 2, "running again")
-    assert invoke("terminate-task", "j", "t1").exit_code == 0
+    assert invoke("terminate-task", "j", "t1", "--reason", "not needed").exit_code == 0
     until(lambda: any(one.event.task == "t1" for one in recorded(e.TaskCompleted)), "the end of t1")
     result = invoke("terminate", "j", "--reason", "wrong input")
     assert "job j is terminating (position " in result.stdout
     until(lambda: recorded(e.JobCompleted), "the end of the job")
     assert [one.event.reason for one in recorded(e.JobTerminating)] == ["wrong input"]
+    asked = json.loads(invoke("explain", "j", "--json").stdout)["asked"]
+    assert [(one["actor"], one["event"], one.get("reason", "")) for one in asked[-3:]] == [
+        (actor(), "job.enabling", ""),
+        (actor(), "execution.stop-requested", "the task was terminated: not needed"),
+        (actor(), "job.terminating", "wrong input"),
+    ]
+    assert f"job.terminating was asked for by {actor()} at " in invoke("explain", "j").stdout
+    *_, of_task = json.loads(invoke("explain", "j", "t1", "--json").stdout)["asked"]
+    assert of_task["reason"] == "the task was terminated: not needed"
     assert invoke("delete", "j").exit_code == 0
     until(lambda: recorded(e.JobDeleted), "deletion")
 
