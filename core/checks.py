@@ -20,8 +20,12 @@ from .specs import (
     TaskConstraints,
     TaskDependencies,
     TaskSpec,
+    UserIdentity,
     split_command_line,
 )
+
+USER_NAME_PATTERN = r"[^\s\0-\x1f:/#-][^\s\0-\x1f:/]{0,255}"
+"""What may be an account's name at all: never an option, nor a number with `#` before it, which some tools take for a user's id."""
 
 
 @frozen(kw_only=True)
@@ -47,6 +51,7 @@ def check_pool(spec: PoolSpec) -> Iterator[Mistake]:
         yield from _check_command_line("startTask.commandLine", start.command_line)
         yield from _check_environment("startTask.environmentSettings", start.environment_settings)
         yield from _check_range("startTask.maxTaskRetryCount", start.max_task_retry_count, -1, 1_000_000)
+        yield from _check_identity("startTask.userIdentity", start.user_identity)
 
 
 def check_job(spec: JobSpec) -> Iterator[Mistake]:
@@ -66,6 +71,7 @@ def check_job(spec: JobSpec) -> Iterator[Mistake]:
         for name, value in (("retryDelay", preparation.constraints.retry_delay), ("retryDelayMax", preparation.constraints.retry_delay_max)):
             if value:
                 yield Mistake(path=f"jobPreparationTask.constraints.{name}", text="is for tasks alone: a preparation is tried again at once")
+        yield from _check_identity("jobPreparationTask.userIdentity", preparation.user_identity)
     if (release := spec.job_release_task) is not None:
         if preparation is None:
             yield Mistake(path="jobReleaseTask", text="a job release task needs a jobPreparationTask (Azure Batch's rule)")
@@ -76,6 +82,7 @@ def check_job(spec: JobSpec) -> Iterator[Mistake]:
         yield from _check_environment("jobReleaseTask.environmentSettings", release.environment_settings)
         if not 0 < release.max_wall_clock_time <= limits.RELEASE_WALL_CLOCK_MAX:
             yield Mistake(path="jobReleaseTask.maxWallClockTime", text="must be more than 0 and at most PT15M (Azure Batch's rule)")
+        yield from _check_identity("jobReleaseTask.userIdentity", release.user_identity)
 
 
 def check_tasks(job: JobSpec, tasks: Iterable[TaskSpec]) -> Iterator[Mistake]:
@@ -110,6 +117,7 @@ def _check_task(job: JobSpec, task: TaskSpec) -> Iterator[Mistake]:
         yield from _check_dependencies(job, task.depends_on)
     if task.exit_conditions is not None:
         yield from _check_exit_conditions(job, task.exit_conditions)
+    yield from _check_identity("userIdentity", task.user_identity)
 
 
 def _check_dependencies(job: JobSpec, wanted: TaskDependencies) -> Iterator[Mistake]:
@@ -199,3 +207,12 @@ def _check_environment(path: str, settings: Iterable[EnvironmentSetting]) -> Ite
             yield Mistake(path=f"{path}[{number}].name", text=f"{setting.name!r} is not the name of an environment variable")
         if "\0" in setting.value:
             yield Mistake(path=f"{path}[{number}].value", text="holds a NUL character")
+
+
+def _check_identity(path: str, identity: UserIdentity | None) -> Iterator[Mistake]:
+    if identity is None:
+        return
+    if (identity.user_name is None) == (identity.auto_user is None):
+        yield Mistake(path=path, text="needs exactly one of userName and autoUser")
+    if identity.user_name is not None and not re.fullmatch(USER_NAME_PATTERN, identity.user_name):
+        yield Mistake(path=f"{path}.userName", text=f"{identity.user_name!r} is not the name of a user")

@@ -8,7 +8,7 @@ time with what it knows.  `StopExecution` for an execution that was never launch
 from attrs import frozen
 
 from .ids import Duration, ExecutionId, JobId, NodeId, PoolId, TaskId
-from .specs import EnvironmentSetting
+from .specs import EnvironmentSetting, UserIdentity
 
 
 @frozen(kw_only=True)
@@ -31,6 +31,8 @@ class Launch:
     """Id of the job's preparation task where it has one: the executor derives AZ_BATCH_JOB_PREP_DIR from it."""
     silent_after: Duration | None = None
     """Report `ExecutionSilent` when the program has written nothing for so long; None: nobody wants to know."""
+    user: UserIdentity | None = None
+    """As which user it runs; None for the one that the executor runs as.  Never as another: what cannot be is not launched."""
 
 
 @frozen(kw_only=True)

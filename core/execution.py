@@ -25,7 +25,7 @@ from .events import (
 from .failure import FailureInfo, silent_failure
 from .ids import Duration, ExecutionId, ExecutionKind, JobId, Micros, NodeId, TaskId
 from .machine import ABSENT, Machine, rows
-from .specs import EnvironmentSetting, TaskConstraints
+from .specs import PreparationSpec, ReleaseSpec, StartTaskSpec, TaskConstraints, TaskSpec
 from .world import CommandKey, Execution, Stop, World, live_execution, owe_node, present
 
 EXECUTION: Final = Machine(
@@ -135,17 +135,13 @@ def run_command(world: World, execution: Execution) -> RunCommand:
     """The command that launches an execution, or by which an executor recognises it after a restart."""
     match execution.kind:
         case "starttask":
-            start = present(world.pool_of(execution.node).spec.start_task)
-            return RunStartTask(launch=_launch(world, execution, start.command_line, start.environment_settings))
+            return RunStartTask(launch=_launch(world, execution, present(world.pool_of(execution.node).spec.start_task)))
         case "preparation":
-            preparation = present(world.jobs[present(execution.job)].spec.job_preparation_task)
-            return RunPreparation(launch=_launch(world, execution, preparation.command_line, preparation.environment_settings))
+            return RunPreparation(launch=_launch(world, execution, present(world.jobs[present(execution.job)].spec.job_preparation_task)))
         case "release":
-            release = present(world.jobs[present(execution.job)].spec.job_release_task)
-            return RunRelease(launch=_launch(world, execution, release.command_line, release.environment_settings))
+            return RunRelease(launch=_launch(world, execution, present(world.jobs[present(execution.job)].spec.job_release_task)))
         case "task":
-            task = world.task(present(execution.job), execution.task).spec
-            return RunTask(launch=_launch(world, execution, task.command_line, task.environment_settings))
+            return RunTask(launch=_launch(world, execution, world.task(present(execution.job), execution.task).spec))
 
 
 # --- evolve ---------------------------------------------------------------------------------------------------
@@ -220,15 +216,15 @@ def on_outcome(world: World, event: ExecutionEnded | ExecutionNeverRan | Executi
 # --- helpers --------------------------------------------------------------------------------------------------
 
 
-def _launch(world: World, execution: Execution, command_line: str, settings: tuple[EnvironmentSetting, ...]) -> Launch:
-    common: tuple[EnvironmentSetting, ...] = ()
+def _launch(world: World, execution: Execution, what: StartTaskSpec | PreparationSpec | ReleaseSpec | TaskSpec) -> Launch:
+    settings = what.environment_settings
     preparation = None
     if execution.job is not None:
         spec = world.jobs[execution.job].spec
-        common = spec.common_environment_settings
+        settings = spec.common_environment_settings + settings
         if spec.job_preparation_task is not None and execution.kind != "preparation":
             preparation = spec.job_preparation_task.id
-    merged = {setting.name: setting for setting in (*common, *settings)}
+    merged = {setting.name: setting for setting in settings}
     return Launch(
         execution=execution.id,
         pool=world.nodes[execution.node].pool,
@@ -236,8 +232,9 @@ def _launch(world: World, execution: Execution, command_line: str, settings: tup
         job=execution.job,
         task=execution.task,
         attempt=execution.attempt,
-        command_line=command_line,
+        command_line=what.command_line,
         environment=tuple(merged.values()),
         preparation=preparation,
         silent_after=silent_limit(world, execution),
+        user=what.user_identity,
     )

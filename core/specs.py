@@ -20,6 +20,9 @@ OnTaskFailure = Literal["noaction", "performexitoptionsjobaction"]
 JobAction = Literal["none", "disable", "terminate"]
 DependencyAction = Literal["satisfy", "block"]
 DisableTasks = Literal["requeue", "terminate", "wait"]
+AutoUserScope = Literal["pool"]
+"""Azure Batch has `task` too, for a user made for one task alone: none is made here."""
+ElevationLevel = Literal["nonadmin", "admin"]
 
 
 @frozen(kw_only=True)
@@ -36,6 +39,22 @@ class MetadataItem:
 
     name: str
     value: str
+
+
+@frozen(kw_only=True)
+class AutoUserSpecification:
+    """The user that a node chooses: one without rights of an administrator, or with them."""
+
+    scope: AutoUserScope = "pool"
+    elevation_level: ElevationLevel = "nonadmin"
+
+
+@frozen(kw_only=True)
+class UserIdentity:
+    """As which user of the node a command line runs: one by name, or one that the node chooses; exactly one of both."""
+
+    user_name: str | None = None
+    auto_user: AutoUserSpecification | None = None
 
 
 @frozen(kw_only=True)
@@ -80,6 +99,7 @@ class PreparationSpec:
     constraints: TaskConstraints = TaskConstraints()
     wait_for_success: bool = True
     rerun_on_node_reboot_after_success: bool = True
+    user_identity: UserIdentity | None = None
 
 
 @frozen(kw_only=True)
@@ -95,6 +115,7 @@ class ReleaseSpec:
     environment_settings: tuple[EnvironmentSetting, ...] = ()
     max_wall_clock_time: Duration = limits.RELEASE_WALL_CLOCK_MAX
     release_scope: ReleaseScope = "taskRan"
+    user_identity: UserIdentity | None = None
 
 
 @frozen(kw_only=True)
@@ -105,6 +126,7 @@ class StartTaskSpec:
     environment_settings: tuple[EnvironmentSetting, ...] = ()
     max_task_retry_count: int = 0
     wait_for_success: bool = True
+    user_identity: UserIdentity | None = None
 
 
 @frozen(kw_only=True)
@@ -169,6 +191,7 @@ class TaskSpec:
     constraints: TaskConstraints | None = None
     depends_on: TaskDependencies | None = None
     exit_conditions: ExitConditions | None = None
+    user_identity: UserIdentity | None = None
 
 
 @frozen(kw_only=True)

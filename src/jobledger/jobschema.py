@@ -37,6 +37,8 @@ RECORDS: Final[dict[type, str]] = {
     specs.ExitCodeRangeMapping: "exitCodeRangeMapping",
     specs.ExitOptions: "exitOptions",
     specs.TaskConstraints: "taskConstraints",
+    specs.UserIdentity: "userIdentity",
+    specs.AutoUserSpecification: "autoUserSpecification",
     specs.EnvironmentSetting: "environmentSetting",
     specs.MetadataItem: "metadataItem",
 }
@@ -50,6 +52,7 @@ _RETRY_DELAY: Final = (
     "how long the first retry waits, a day at most; each one after it waits twice as long as the one before. This property is jobledger's own."
 )
 _RETRY_DELAY_MAX: Final = "The longest that a retry waits; without it that is a day. This property is jobledger's own."
+_IDENTITY: Final = "As which user of the node it runs; without it, as the user that the engine runs as."
 _ENVIRONMENT: Final = "Environment variables for the command line; they win over the job's common ones."
 
 MEANINGS: Final[dict[type, dict[str, str]]] = {
@@ -69,6 +72,7 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "environmentSettings": "Environment variables for the command line.",
         "maxTaskRetryCount": _RETRIES,
         "waitForSuccess": "Whether the node takes no tasks until the start task has succeeded.",
+        "userIdentity": _IDENTITY,
     },
     specs.JobSpec: {
         "id": "Name of the job in its ledger.",
@@ -99,6 +103,7 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "constraints": "Limits of the preparation task.",
         "waitForSuccess": "Whether the job's tasks on a node wait until preparation there has succeeded.",
         "rerunOnNodeRebootAfterSuccess": "Whether preparation runs again after its node booted anew, before the job's next task there.",
+        "userIdentity": _IDENTITY,
     },
     specs.ReleaseSpec: {
         "commandLine": _COMMAND_LINE,
@@ -107,6 +112,7 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "maxWallClockTime": "How long it may run before it is ended, 15 minutes at most; it is never retried.",
         "releaseScope": "On which nodes it runs: `taskRan` where a task of the job ran, `prepared` also where preparation succeeded, "
         "`attempted` also where preparation was launched. This property is jobledger's own.",
+        "userIdentity": _IDENTITY,
     },
     specs.TaskSpec: {
         "id": "Name of the task in its job.",
@@ -116,6 +122,7 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "constraints": "Limits of the task; the job's apply where it has none.",
         "dependsOn": "Tasks that have to succeed before this one is placed; the job has to say `usesTaskDependencies: true`.",
         "exitConditions": "What follows for the job and for dependent tasks from the way the task ends.",
+        "userIdentity": _IDENTITY,
     },
     specs.ExitConditions: {
         "exitCodes": "What follows from single exit codes; they come before ranges.",
@@ -150,6 +157,14 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "retryDelayMax": _RETRY_DELAY_MAX,
         "silentTimeout": "How long a try may write nothing to stdout or stderr before it is ended, at least a second; "
         "without it there is no limit. This property is jobledger's own.",
+    },
+    specs.UserIdentity: {
+        "userName": "The user by name. The engine has to run as that user or as root, or to be allowed `sudo -n -u NAME`.",
+        "autoUser": "A user that the node chooses; either this or `userName`.",
+    },
+    specs.AutoUserSpecification: {
+        "scope": "Who shares the user: all of a pool. Azure Batch's `task`, a user for one task alone, is not supported.",
+        "elevationLevel": "`admin` runs it as root. `nonadmin` runs it as the engine's own user, or as `nobody` where that is root.",
     },
     specs.EnvironmentSetting: {"name": "Name of the variable.", "value": "Its value."},
     specs.MetadataItem: {"name": "Name of the item.", "value": "Its value."},

@@ -88,7 +88,7 @@ def _later(*names: str) -> dict[str, str]:
     return dict.fromkeys(names, _LATER)
 
 
-_OF_ANY_COMMAND_LINE: Final = _later("containerSettings", "resourceFiles", "userIdentity")
+_OF_ANY_COMMAND_LINE: Final = _later("containerSettings", "resourceFiles")
 
 _UNSUPPORTED: Final[dict[type, dict[str, str]]] = {
     specs.JobSpec: _later("allowTaskPreemption", "jobManagerTask", "networkConfiguration"),
@@ -137,6 +137,16 @@ _UNSUPPORTED: Final[dict[type, dict[str, str]]] = {
     )
     | {"targetDedicatedNodes": "is not known here: write 'nodes', since a pool of jobledger has one kind of node"},
 }
+
+_UNSUPPORTED_CHOICES: Final[dict[typing.Any, dict[str, str]]] = {
+    specs.AutoUserScope: {"task": "cannot be 'task': no user is made for one task alone; 'pool' is what there is, or name a user with 'userName'"},
+}
+
+
+def about_choice(kind: typing.Any, value: str) -> str | None:
+    """What to tell a user who wrote `value` where one of `kind` stands, if it is a choice of Azure Batch's that we know of and do not offer."""
+    return _UNSUPPORTED_CHOICES.get(kind, {}).get(value.lower())
+
 
 _REPORTED: Final = frozenset(
     (

@@ -20,7 +20,7 @@ from jobledger.core.ids import Duration
 from jobledger.core.specs import JobSpec, PoolSpec, TaskSpec
 
 from . import durations
-from .jsonnames import about_unknown, is_refused_by_name, names_of, nearest
+from .jsonnames import about_choice, about_unknown, is_refused_by_name, names_of, nearest
 from .plaindata import Path
 
 Spec = JobSpec | PoolSpec | TaskSpec
@@ -211,6 +211,8 @@ def _one_of(value: Any, kind: Any) -> str:
     if not isinstance(value, str):
         raise _WrongValue(f"must be one of {', '.join(choices.values())}, not {_described(value)}")
     if (choice := choices.get(value.lower())) is None:
+        if (unsupported := about_choice(kind, value)) is not None:
+            raise _WrongValue(unsupported)
         meant = nearest(value, choices.values())
         raise _WrongValue(f"must be one of {', '.join(choices.values())}, not {value!r}{f': did you mean {meant}?' if meant else ''}")
     return choice
