@@ -4,7 +4,7 @@ The built-in implementations and those of third parties pass the same conformanc
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from attrs import frozen
 
@@ -13,6 +13,7 @@ from .errors import ExecutorError
 from .events import Event
 from .ids import Duration, JobId, Micros, NodeId, PoolId, TaskId
 from .reports import Report
+from .specs import UserIdentity
 
 
 @frozen(kw_only=True)
@@ -186,3 +187,15 @@ class Outputs(Protocol):
     """An executor that can say where an execution's output lies on this machine."""
 
     def output_path(self, pool: PoolId, node: NodeId, job: JobId | None, task: TaskId, which: Literal["stdout", "stderr"]) -> str: ...
+
+
+@runtime_checkable
+class Identities(Protocol):
+    """An executor that can run a command line as another user than its own; nothing with a `user` is given to one that cannot."""
+
+    async def refusal(self, user: UserIdentity) -> str | None:
+        """Why nothing can run as `user` now, and what would mend it; None where it can.  May be asked before `open`.
+
+        A launch may still fail, since users and folders change; then it is reported as `ExecutionNotStarted`, and never run as somebody else.
+        """
+        ...

@@ -23,7 +23,7 @@ class Execution:
 
     __slots__ = (
         "began", "ended", "exit", "folder", "foreign", "give_up_at", "group_held", "id", "kill_at", "known", "marks",
-        "node", "pause_s", "pid", "program", "span", "stop_reached", "stopping", "termed", "tick_at",
+        "node", "pause_s", "pid", "program", "refused", "said", "span", "status", "stop_reached", "stopping", "termed", "tick_at",
     )  # fmt: skip
 
     def __init__(self, number: int, node: str, marks: dict[bytes, bytes]) -> None:
@@ -53,6 +53,12 @@ class Execution:
         self.pause_s = 0.0
         self.known: dict[int, Span] = {}
         """Members seen outside the leader's group, with their start times."""
+        self.status: int | None = None
+        """Until the program has taken over from what became its user: the pipe by which that says how it goes."""
+        self.said = b""
+        """What came by it."""
+        self.refused: dict[str, Any] | None = None
+        """Why the program never ran, where that was learnt after its process was made."""
         self.stop_reached = False
         """A stop sent its TERM while the leader lived."""
 

@@ -14,7 +14,7 @@ Paths are text relative to the root, with `/`: ids are safe as folder names (see
 from functools import lru_cache
 from typing import Final
 
-from ..core.commands import RunCommand, RunRelease, RunTask
+from ..core.commands import Launch, RunCommand, RunRelease, RunTask
 from ..core.ids import JobId, NodeId, PoolId, TaskId
 from ..core.specs import split_command_line
 from .records import FOLDER as EXECUTIONS
@@ -38,6 +38,15 @@ def task_folder(pool: PoolId, node: NodeId, job: JobId | None, task: TaskId) -> 
     if job is None:
         return f"{pool}/{node}/startup"
     return f"{pool}/{node}/workitems/{job}/job-1/{task}"
+
+
+def ways(launch: Launch) -> list[str]:
+    """Folders beside the task's own that its variables name: another user must be able to pass through them."""
+    node = node_folder(launch.pool, launch.node)
+    found = [f"{node}/startup", f"{node}/applications", f"{node}/fsmounts"]
+    if launch.job is not None and launch.preparation is not None:
+        found.append(task_folder(launch.pool, launch.node, launch.job, launch.preparation))
+    return found
 
 
 def environment(root: str, command: RunCommand) -> dict[str, str]:

@@ -1,13 +1,14 @@
-"""The local executor: nodes are folders on this machine, programs are processes of this user.
+"""The local executor: nodes are folders on this machine, programs are processes of this user or of one that is asked for.
 
-Reading order: `layout` (where things lie), `local_nodes` (boot and retire), `local_link` (the link to the supervisor), and on
-its other side `supervisor`, `supervised`, `family`, `spawn`, `records`.
+Reading order: `layout` (where things lie), `local_nodes` (boot and retire), `identity` (who a user identity is, and whether we may), `local_link`
+(the link to the supervisor), and on its other side `supervisor`, `supervised`, `family`, `spawn`, `records`, `spawn_as`, `as_user`.
 
 1. A supervisor process launches, watches and records, and outlives the engine (see `supervisor`).
 2. What was asked for and has no outcome yet is kept here and said again whenever the link was down; the supervisor's claims make
    repeating harmless.
 3. Programs get the engine's environment, the user's settings over it, and Azure's variables over both (`layout.environment`).
-   The engine's own secrets are therefore within their reach, as for any program that its user starts.
+   The engine's own secrets are therefore within their reach, as for any program that its user starts; a program that runs as
+   another user gets little of the engine's environment (`spawn_as.KEPT`).
 """
 
 import asyncio
@@ -34,7 +35,9 @@ from ..core.reports import (
     NodeRetired,
     Report,
 )
-from . import layout, local_nodes, spawn
+from ..core.specs import UserIdentity
+from . import identity, layout, local_nodes, spawn
+from .as_user import Refused
 from .local_link import Link, Message
 from .silence import SilenceWatch
 
@@ -53,6 +56,7 @@ class LocalExecutor:
 
     def __init__(self, root: Path = DEFAULT_ROOT, *, drain_grace: Duration = limits.STOP_GRACE, linger: Duration = LINGER) -> None:
         self._root = root.resolve()
+        self._identities = identity.Inquiry(self._root)
         self._drain_grace_s = drain_grace / SECOND
         self._linger_s = linger / SECOND
         self._ledger = ""
@@ -134,6 +138,10 @@ class LocalExecutor:
         """Where the output of the latest run of that task on that node lies."""
         return f"{self._root}/{layout.task_folder(pool, node, job, task)}/{layout.OUTPUT_NAMES[which]}"
 
+    async def refusal(self, user: UserIdentity) -> str | None:
+        """See `core.ports.Identities`."""
+        return await self._identities.refusal(user)
+
     # commands
 
     def _order(self, command: Command) -> Message | None:
@@ -168,9 +176,12 @@ class LocalExecutor:
             return None
         try:
             words = layout.arguments(launch.command_line)
+            user = None if launch.user is None else identity.choose(launch.user)
         except ValueError as error:
-            failure = _usererror("CommandLaunchFailed", f"The command line cannot be split into words: {error}")
-            asyncio.get_running_loop().call_soon(self._report, ExecutionNotStarted(execution=launch.execution, failure=failure))
+            self._cannot_launch(launch, f"The command line cannot be split into words: {error}")
+            return None
+        except Refused as refusal:
+            self._cannot_launch(launch, f"It cannot run as the user it is meant for: {refusal}")
             return None
         order = {
             "op": "launch",
@@ -180,6 +191,8 @@ class LocalExecutor:
             "arguments": words,
             "environment": layout.environment(str(self._root), command),
         }
+        if user is not None:
+            order |= {"user": user.order, "ways": layout.ways(launch)}
         self._runs[launch.execution] = order
         self._note_limits(launch)
         return order
@@ -189,6 +202,10 @@ class LocalExecutor:
             folder = self._root / layout.task_folder(launch.pool, launch.node, launch.job, launch.task)
             paths = [folder / name for name in layout.OUTPUT_NAMES.values()]
             self._limits[launch.execution] = paths, launch.silent_after
+
+    def _cannot_launch(self, launch: Launch, message: str) -> None:
+        report = ExecutionNotStarted(execution=launch.execution, failure=_usererror("CommandLaunchFailed", message))
+        asyncio.get_running_loop().call_soon(self._report, report)
 
     async def _change_node(self, command: BootNode | RetireNode, before: asyncio.Task[None] | None) -> None:
         """Boot or retire a node, after what was begun for it before."""
@@ -336,6 +353,8 @@ def _launch_failure(stage: str, number: int, subject: str) -> FailureInfo | None
             return _usererror("CommandLaunchFailed", f"{subject} is there, but the interpreter that its first line names is not")
         case spawn.STAGE_LAUNCH:
             return _usererror("CommandLaunchFailed", f"{subject} cannot be executed: {why}")
+        case spawn.STAGE_IDENTITY:
+            return _usererror("CommandLaunchFailed", f"It cannot run as the user it is meant for: {subject}")
         case spawn.STAGE_ENCODING:
             return _usererror("CommandLaunchFailed", f"The command line or environment of {subject!r} holds characters that no program can be given")
         case spawn.STAGE_PROCESS:

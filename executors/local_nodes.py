@@ -55,7 +55,8 @@ def read_boot(node: Path) -> Boot | None:
 def boot(node: Path, this: Boot, *, wipe: bool) -> None:
     """Make the node whole, empty if `wipe`.  Nothing of it may run.  Raises OSError."""
     (node / BOOT_FILE).unlink(missing_ok=True)
-    node.mkdir(0o700, parents=True, exist_ok=True)
+    for folder in (node.parent, node):
+        folder.mkdir(0o700, parents=True, exist_ok=True)
     if wipe:
         for entry in node.iterdir():
             if entry.name != FOLDER:

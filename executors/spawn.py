@@ -7,6 +7,8 @@ takes no working directory: the supervisor, being of one thread, enters the fold
 
 import errno
 import os
+from collections.abc import Callable
+from typing import NoReturn
 
 # Paths are text relative to the root, and pathlib costs more than the calls it wraps.
 # ruff: noqa: PTH102, PTH103, PTH104, PTH106, PTH113, PTH120
@@ -25,10 +27,14 @@ STAGE_CLAIM = "claim"
 """The record could not be created."""
 STAGE_ENCODING = "encoding"
 """The command line or environment holds what no program can be given."""
+STAGE_IDENTITY = "identity"
+"""It cannot run as the user it is meant for; the subject says why."""
 STAGE_STOPPED = "stopped"
 """A stop came first."""
 STAGES_OF_PROGRAM = (STAGE_PROGRAM, STAGE_LAUNCH, STAGE_ENCODING)
 """Those whose failure is about the program and not about its folder."""
+
+OUTPUTS = ("stdout.txt", "stderr.txt")
 
 OUT_OF_PROCESSES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
@@ -61,8 +67,8 @@ def spawn(folder: str, aside: str, arguments: list[bytes], environment: dict[byt
     try:
         put_aside = _enter(folder, aside)
         stage = STAGE_OUTPUT
-        for name in ("../stdout.txt", "../stderr.txt"):
-            outputs.append(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        for name in OUTPUTS:
+            outputs.append(open_output(f"../{name}"))
         return _execute(arguments, environment, outputs), put_aside
     except ValueError:
         raise NotLaunched(STAGE_ENCODING, 0) from None  # a NUL, or a name with "=" in it
@@ -74,16 +80,38 @@ def spawn(folder: str, aside: str, arguments: list[bytes], environment: dict[byt
             os.close(descriptor)
 
 
-def _enter(folder: str, aside: str) -> bool:
-    """Make the task's folder and enter its `wd`; what an earlier run left is put aside first (node agent 1.8.3 empties it)."""
-    put_aside = False
+def make_folder(folder: str, aside: str) -> bool:
+    """Make the task's folder anew; what an earlier run left is put aside first (node agent 1.8.3 empties it).  Raises OSError."""
     try:
         os.mkdir(folder, 0o700)
     except FileNotFoundError:
-        os.makedirs(folder, 0o700)
+        _make_way(folder)
     except FileExistsError:
         put_aside = _put_aside(folder, aside)
         os.mkdir(folder, 0o700)
+        return put_aside
+    return False
+
+
+def _make_way(folder: str) -> None:
+    """Make the folder and those above it, all of them private."""
+    parts = folder.split("/")
+    for length in range(1, len(parts)):
+        try:
+            os.mkdir("/".join(parts[:length]), 0o700)
+        except FileExistsError:
+            continue
+    os.mkdir(folder, 0o700)
+
+
+def open_output(path: str) -> int:
+    """Raises OSError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def _enter(folder: str, aside: str) -> bool:
+    """Make the task's folder and enter its `wd`."""
+    put_aside = make_folder(folder, aside)
     wd = folder + "/wd"
     os.mkdir(wd, 0o700)
     os.chdir(wd)
@@ -102,13 +130,26 @@ def _put_aside(folder: str, aside: str) -> bool:
 
 
 def _execute(words: list[bytes], environment: dict[bytes, bytes], outputs: list[int]) -> int:
-    """Run the program, found as a shell would find it.  Raises NotLaunched."""
     out, err = outputs
     actions = [(os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, err, 2)]
+    return _start(words[0], environment, lambda path: os.posix_spawn(path, words, environment, file_actions=actions, setsid=True))
+
+
+def execute(words: list[bytes], environment: dict[bytes, bytes]) -> NoReturn:
+    """Become the program.  Raises NotLaunched."""
+    try:
+        _start(words[0], environment, lambda path: os.execve(path, words, environment))  # noqa: S606 - that no shell has a part in it is meant
+    except ValueError:
+        raise NotLaunched(STAGE_ENCODING, 0) from None
+    raise AssertionError  # where it starts, this process is another
+
+
+def _start(program: bytes, environment: dict[bytes, bytes], start: Callable[[bytes], int]) -> int:
+    """Start the program, found as a shell would find it.  Raises NotLaunched."""
     refusal = NotLaunched(STAGE_PROGRAM, errno.ENOENT)
-    for candidate in _candidates(words[0], environment):
+    for candidate in _candidates(program, environment):
         try:
-            return os.posix_spawn(candidate, words, environment, file_actions=actions, setsid=True)
+            return start(candidate)
         except (FileNotFoundError, NotADirectoryError):
             if os.path.isfile(candidate):  # then it is its interpreter that is missing
                 raise NotLaunched(STAGE_LAUNCH, errno.ENOENT) from None

@@ -10,13 +10,14 @@
 # ruff: noqa: PTH103, PTH120
 
 import errno
+import json
 import os
 import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
-from . import family, processes, records, spawn
+from . import family, processes, records, spawn, spawn_as
 from .family import MARK, NODE_MARK, Execution, Family
 from .processes import Row
 from .records import Facts
@@ -27,11 +28,15 @@ TICK_MIN_S, TICK_MAX_S = 0.005, 0.1
 """How often a group that is being ended is looked at: often at first, since most end at once."""
 WATCH_S = 0.1
 """How often an adopted process is looked at: it is not our child, so nothing announces its end."""
+LAUNCH_BOUND_S = 60.0
+"""How long a process may take to become another user and the program: the machine may have to ask elsewhere who that is."""
 RETRY_S = 5.0
 """How often a record that could not be written (disk full) is tried again."""
 
 STOPPED = {"stage": spawn.STAGE_STOPPED, "errno": 0, "subject": ""}
 """Stopped before it was launched."""
+UNANSWERED = {"stage": spawn.STAGE_IDENTITY, "errno": 0, "subject": "what was to take the user's identity ended before it had"}
+"""It was killed, or gave up after `LAUNCH_BOUND_S`."""
 
 
 class Table:
@@ -169,6 +174,10 @@ class Table:
         """Bring on every watch and every end that is due."""
         table: dict[int, Row] | None = None
         for execution in [one for one in self._busy.values() if one.tick_at <= now]:
+            if execution.status is not None:
+                self._await_program(execution, now)
+                if execution.kill_at is None:
+                    continue
             if execution.kill_at is None and execution.pid is not None and processes.lives(execution.pid, execution.span):
                 execution.tick_at = now + WATCH_S
                 continue
@@ -188,7 +197,14 @@ class Table:
         arguments = [spawn.encode(word) for word in order["arguments"]]
         aside = f"{execution.node}/volatile/.{self._ledger}.{execution.id}"
         execution.began, before = time.monotonic(), processes.clock()
-        pid, put_aside = spawn.spawn(execution.folder, aside, arguments, {**self.environment, **own, **execution.marks})
+        if "user" in order:
+            variables = {**spawn_as.bare(self.environment), **own, **execution.marks}
+            started = spawn_as.start(order, self._root, aside, variables, execution.marks)
+            pid, put_aside, execution.status = started.pid, started.put_aside, started.status
+            execution.tick_at, execution.pause_s = execution.began, TICK_MIN_S
+            self._busy[execution.id] = execution
+        else:
+            pid, put_aside = spawn.spawn(execution.folder, aside, arguments, {**self.environment, **own, **execution.marks})
         execution.pid, execution.span = pid, processes.span_since(before)
         self._all[execution.id] = self._family.leaders[pid] = execution
         try:
@@ -200,13 +216,49 @@ class Table:
             self._family.helpers[helper] = execution.node
 
     def _tell_started(self, execution: Execution) -> None:
-        self._send({"op": "started", "x": execution.id, "pid": execution.pid})
+        if execution.status is None:
+            self._send({"op": "started", "x": execution.id, "pid": execution.pid})
 
     def _not_started(self, execution: Execution, refusal: spawn.NotLaunched) -> None:
-        subject = execution.program if refusal.stage in spawn.STAGES_OF_PROGRAM else execution.folder
-        fact = {"stage": refusal.stage, "errno": refusal.number, "subject": subject}
-        self._append(execution, self._claimed(execution.id) + records.line(not_started=fact))
+        self._append(execution, self._claimed(execution.id))
+        self._tell_not_started(execution, {"stage": refusal.stage, "errno": refusal.number, "subject": ""})
+
+    def _tell_not_started(self, execution: Execution, fact: dict[str, Any]) -> None:
+        subject = execution.program if fact["stage"] in spawn.STAGES_OF_PROGRAM else execution.folder
+        fact = {**fact, "subject": fact["subject"] or subject}
+        self._append(execution, records.line(not_started=fact))
         self._send({"op": "not_started", "x": execution.id, **fact})
+
+    def _await_program(self, execution: Execution, now: float) -> None:
+        """Look whether the program has taken over from what became its user."""
+        self._listen(execution)
+        if execution.kill_at is None:
+            execution.pause_s = min(execution.pause_s * 1.5, TICK_MAX_S)
+            execution.tick_at = now + execution.pause_s
+            if execution.status is None:
+                del self._busy[execution.id]
+            elif now > execution.began + LAUNCH_BOUND_S:
+                self._end(execution, 0)
+
+    def _listen(self, execution: Execution, *, ended: bool = False) -> None:
+        """Read what the process says on its way to become the program; when the pipe ends, it has, or it never will."""
+        if execution.status is None:
+            return
+        try:
+            while part := os.read(execution.status, 65536):
+                execution.said += part
+        except BlockingIOError:
+            if not ended:
+                return
+        os.close(execution.status)
+        execution.status = None
+        said = execution.said.splitlines()
+        if said == [spawn_as.READY]:
+            self._tell_started(execution)
+        elif said:
+            execution.refused = json.loads(said[-1])
+        else:
+            execution.refused = STOPPED if execution.stopping else UNANSWERED
 
     # ending
 
@@ -226,6 +278,11 @@ class Table:
         self._busy[execution.id] = execution
 
     def _leader_ended(self, execution: Execution, status: int, orphans: list[int]) -> None:
+        self._listen(execution, ended=True)
+        if execution.refused is not None:
+            self._tell_not_started(execution, execution.refused)
+            self._drop(execution, [])
+            return
         code = os.waitstatus_to_exitcode(status)
         execution.ended = True
         execution.exit = {
@@ -285,6 +342,8 @@ class Table:
     def _drop(self, execution: Execution, leftover: list[int]) -> None:
         self._all.pop(execution.id, None)
         self._busy.pop(execution.id, None)
+        if execution.status is not None:
+            os.close(execution.status)
         if execution.pid is not None and self._family.leaders.get(execution.pid) is execution:
             del self._family.leaders[execution.pid]
         if execution.node in self._clearing:

@@ -36,7 +36,7 @@ if __name__ == "__main__":
 from .records import to_line
 from .supervised import Table
 
-VERSION = 1
+VERSION = 2
 """Of the messages: an engine and a supervisor of different versions do not talk."""
 
 CONTROL = ".control"

@@ -4,6 +4,7 @@ A planted bug is a rule or a fold that was swapped for a wrong one while a short
 What is compared is the first event that anything objects to, with the set of invariants that object to it.
 """
 
+import attrs
 import planted_core
 import planted_limits
 import pytest
@@ -18,11 +19,13 @@ from planted_core import (
     terminated_while_running,
     to_the_end,
 )
-from planting import PLAIN, TERMINATE, Watch, a_job, swapped
+from planting import PLAIN, TERMINATE, Watch, a_job, around, swapped
 
 from jobledger.core import advance as advancing
 from jobledger.core import events as e
 from jobledger.core import evolve, preparation
+from jobledger.core import execution as executions
+from jobledger.core import specs as s
 from jobledger.core.errors import ImpossibleEvent
 from jobledger.core.invariants import INVARIANTS
 from jobledger.testing.stage import Broken, Stage
@@ -61,12 +64,22 @@ def unjudged(stage: Stage, event: e.Event) -> None:
     stage.log.append((event, stage.now))
 
 
+ANN = s.UserIdentity(user_name="ann")
+JOB_AS_ANN = a_job(prep=s.PreparationSpec(command_line="prepare", user_identity=ANN))
+
+
+def everything_runs_as_the_engine():
+    """The command forgets as which user it is to run."""
+    return around(executions, "_launch", lambda launch, *arguments: attrs.evolve(launch(*arguments), user=None))
+
+
 WITNESSED = [
     (every_mark_opens_every_scope, terminated_while_preparing, "not in its scope"),
     (deleting_runs_releases_again, to_the_end, "a second time"),
     (releases_do_not_wait_for_tasks, terminated_while_running, "while others of the job run"),
     (lambda: swapped(preparation, "spoil", lambda *_, **__: iter(())), reimaged, "not prepared"),
     (lambda: swapped(preparation, "awaited", lambda *_: False), lambda: Trail(job=a_job()), "not prepared"),
+    (everything_runs_as_the_engine, lambda: Trail(job=JOB_AS_ANN), "is to run as None and not as UserIdentity"),
 ]
 
 

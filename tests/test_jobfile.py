@@ -16,6 +16,7 @@ from jobledger.core import limits
 from jobledger.core.checks import Mistake, check_job
 from jobledger.core.ids import SECOND, Duration, JobId, PoolId, TaskId
 from jobledger.core.specs import (
+    AutoUserSpecification,
     EnvironmentSetting,
     JobConstraints,
     JobSpec,
@@ -28,6 +29,7 @@ from jobledger.core.specs import (
     TaskConstraints,
     TaskSchedulingPolicy,
     TaskSpec,
+    UserIdentity,
 )
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -39,7 +41,13 @@ EVERYTHING: dict[str, Any] = {
         "nodes": 2,
         "taskSlotsPerNode": 4,
         "taskSchedulingPolicy": {"nodeFillType": "Pack"},
-        "startTask": {"commandLine": "setup", "environmentSettings": [{"name": "A", "value": "1"}], "maxTaskRetryCount": 2, "waitForSuccess": False},
+        "startTask": {
+            "commandLine": "setup",
+            "environmentSettings": [{"name": "A", "value": "1"}],
+            "maxTaskRetryCount": 2,
+            "waitForSuccess": False,
+            "userIdentity": {"autoUser": {"elevationLevel": "Admin"}},
+        },
     },
     "job": {
         "id": "job",
@@ -54,6 +62,7 @@ EVERYTHING: dict[str, Any] = {
             "constraints": {"maxWallClockTime": "PT10M", "maxTaskRetryCount": -1},
             "waitForSuccess": False,
             "rerunOnNodeRebootAfterSuccess": False,
+            "userIdentity": {"userName": "ann"},
         },
         "jobReleaseTask": {"id": "tidy", "commandLine": "tidy up", "maxWallClockTime": "PT30S", "releaseScope": "prepared"},
         "commonEnvironmentSettings": [{"name": "C", "value": "3"}],
@@ -107,6 +116,7 @@ def test_every_property_is_read() -> None:
                 environment_settings=(EnvironmentSetting(name="A", value="1"),),
                 max_task_retry_count=2,
                 wait_for_success=False,
+                user_identity=UserIdentity(auto_user=AutoUserSpecification(elevation_level="admin")),
             ),
         ),
         job=JobSpec(
@@ -122,6 +132,7 @@ def test_every_property_is_read() -> None:
                 constraints=TaskConstraints(max_wall_clock_time=Duration(600 * SECOND), max_task_retry_count=-1),
                 wait_for_success=False,
                 rerun_on_node_reboot_after_success=False,
+                user_identity=UserIdentity(user_name="ann"),
             ),
             job_release_task=ReleaseSpec(
                 id=TaskId("tidy"), command_line="tidy up", max_wall_clock_time=Duration(30 * SECOND), release_scope="prepared"
@@ -182,7 +193,7 @@ def test_azures_unlimited_is_no_limit() -> None:
         (
             "tasks.0.what ever",
             0,
-            "tasks[0].'what ever': is not known here: the names are id, commandLine, displayName, environmentSettings, constraints, dependsOn, exitConditions",
+            "tasks[0].'what ever': is not known here: the names are id, commandLine, displayName, environmentSettings, constraints, dependsOn, exitConditions, userIdentity",
         ),
         (
             "job.jobReleaseTask.constraints",
@@ -228,7 +239,26 @@ def test_azures_unlimited_is_no_limit() -> None:
             "P10675199DT2H48M5.4775807S",
             "job.jobReleaseTask.maxWallClockTime: cannot be unlimited, which is what P10675199DT2H48M5.4775807S means",
         ),
+        (
+            "tasks.0.userIdentity",
+            {"autoUser": {"scope": "Task"}},
+            "tasks[0].userIdentity.autoUser.scope: cannot be 'task': no user is made for one task alone; "
+            "'pool' is what there is, or name a user with 'userName'",
+        ),
+        (
+            "tasks.0.userIdentity",
+            {"autoUser": {"elevationLevel": "root"}},
+            "tasks[0].userIdentity.autoUser.elevationLevel: must be one of nonadmin, admin, not 'root'",
+        ),
         # sense
+        ("tasks.0.userIdentity", {}, "tasks[0].userIdentity: needs exactly one of userName and autoUser"),
+        (
+            "job.jobPreparationTask.userIdentity",
+            {"userName": "ann", "autoUser": {}},
+            "job.jobPreparationTask.userIdentity: needs exactly one of userName and autoUser",
+        ),
+        ("job.jobReleaseTask.userIdentity", {"userName": "-u"}, "job.jobReleaseTask.userIdentity.userName: '-u' is not the name of a user"),
+        ("pool.startTask.userIdentity", {"userName": "#0"}, "pool.startTask.userIdentity.userName: '#0' is not the name of a user"),
         ("job.poolInfo.poolId", "other", "job.poolInfo.poolId: is 'other', but the pool of this file is 'workstation'"),
         ("pool.nodes", -1, f"pool.nodes: -1 is not between 0 and {limits.NODES_PER_POOL_MAX}"),
         (

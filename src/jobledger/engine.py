@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from . import __version__
+from . import __version__, identities
 from .asks import Asks
 from .core import owed
 from .core import requests as q
@@ -91,6 +91,7 @@ class Engine(Asks):
         self._turned = asyncio.Event()
         self._inbox_at = 0.0
         self._letters: set[str] = set()
+        self._asking: set[asyncio.Task[None]] = set()
         self._asked: set[asyncio.Future[int]] = set()
         self._driver: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
@@ -146,6 +147,9 @@ class Engine(Asks):
         self._check_open()
         refuse_unless_unicode((request, actor))
         self._check_executor(request)
+        if users := identities.wanted(request, self._world):
+            await self._check_users(users)
+            self._check_open()
         if len(self._asked) >= WAITING_REQUESTS_MAX:
             raise RequestRefused("ServerBusy", f"{WAITING_REQUESTS_MAX} requests wait already; try again")
         answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -216,6 +220,7 @@ class Engine(Asks):
             return
         self._closing = True
         self._wake.set()
+        self._stop_asking()
         if self._driver is not None:
             await asyncio.wait([self._driver])
         self._turn_away(ExecutorError("the engine was closed"))
@@ -329,8 +334,13 @@ class Engine(Asks):
         self._recorder = Recorder(self._store, self._world, self._lease, self._recorder.head)
         self._arrivals = deque(arrival for arrival in (*taken, *self._arrivals) if arrival.letter is None)
         self._letters.clear()
+        self._stop_asking()
         self._inbox_at = 0.0
         self._wake.set()
+
+    def _stop_asking(self) -> None:
+        for asking in self._asking:
+            asking.cancel()
 
     def _dispatch(self) -> None:
         """Hand every command that became owed to its executor."""
@@ -343,7 +353,11 @@ class Engine(Asks):
                     pool = command.launch.pool
             by_executor.setdefault(self._world.pools[pool].spec.executor, []).append(command)
         for name, commands in by_executor.items():
-            self._executors[name].submit(commands)
+            executor = self._executors[name]
+            able, unable = identities.separated(name, executor, commands)
+            executor.submit(able)
+            for report in unable:
+                asyncio.get_running_loop().call_soon(self._report, report)
 
     async def _sleep(self) -> None:
         """Until something arrives, the next deadline, the lease's renewal or the next look at the inbox."""
@@ -372,10 +386,34 @@ class Engine(Asks):
             request = decode_request(letter.kind, letter.data)
             self._check_executor(request)
         except (JobledgerError, ValueError) as error:
-            code = error.code if isinstance(error, RequestRefused) else "InvalidInput"
-            self._recorder.refuse(letter, RequestRefused(code, str(error)), self._time())
+            self._refuse_letter(letter, error)
             return
-        self._arrive(Arrival(stimulus=request, causation=f"request:{letter.id}", correlation=subject_of(request), actor=letter.actor, letter=letter))
+        arrival = Arrival(stimulus=request, causation=f"request:{letter.id}", correlation=subject_of(request), actor=letter.actor, letter=letter)
+        if users := identities.wanted(request, self._world):
+            # The others do not wait for it, nor does the lease: it may take seconds to learn who somebody is.
+            asking = asyncio.create_task(self._ask_about(arrival, letter, users), name=f"jobledger request {letter.id}")
+            self._asking.add(asking)
+            asking.add_done_callback(self._asked_about)
+        else:
+            self._arrive(arrival)
+
+    async def _ask_about(self, arrival: Arrival, letter: InboxRequest, users: identities.Wanted) -> None:
+        try:
+            await self._check_users(users)
+        except JobledgerError as error:
+            self._refuse_letter(letter, error)
+            self._wake.set()
+        else:
+            self._arrive(arrival)
+
+    def _asked_about(self, asking: "asyncio.Task[None]") -> None:
+        self._asking.discard(asking)
+        if not asking.cancelled() and (error := asking.exception()) is not None:
+            self._fail(error)
+
+    def _refuse_letter(self, letter: InboxRequest, error: Exception) -> None:
+        code = error.code if isinstance(error, RequestRefused) else "InvalidInput"
+        self._recorder.refuse(letter, RequestRefused(code, str(error)), self._time())
 
     # --- executors ----------------------------------------------------------------------------------------------
 
@@ -427,6 +465,11 @@ class Engine(Asks):
         if isinstance(request, q.CreatePool) and (name := request.spec.executor) not in self._ready_made and name not in executor_names():
             known = ", ".join(sorted({*self._ready_made, *executor_names()}))
             raise RequestRefused("InvalidPropertyValue", f"pool.executor: there is no executor '{name}'; there are: {known}")
+
+    async def _check_users(self, wanted: identities.Wanted) -> None:
+        """Raises RequestRefused where a command line is meant for a user that the executor cannot run it as."""
+        name = wanted.executor
+        await identities.refuse(wanted, self._executors.get(name) or self._ready_made.get(name) or make_executor(name, self._root))
 
     def _report(self, report: Report) -> None:
         if self._closing:

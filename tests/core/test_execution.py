@@ -10,7 +10,7 @@ from jobledger.core.limits import STOP_GRACE
 from jobledger.core.owed import commands
 from jobledger.core.reports import ExecutionExited, ExecutionLost, ExecutionNotStarted, ExecutionStarted
 from jobledger.core.requests import DeleteTask, DisableJob, RebootNode, TerminateJob, TerminateTask
-from jobledger.core.specs import EnvironmentSetting, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec
+from jobledger.core.specs import AutoUserSpecification, EnvironmentSetting, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec, UserIdentity
 from jobledger.testing.scenario import Hangs, Silent, story
 
 
@@ -174,3 +174,17 @@ def test_a_running_execution_can_be_described_again_for_recognition(given, scrip
     again = executions.run_command(s.world, execution)
     assert type(again) is command
     assert again.launch == next(launch for launch in s.executor.launched if launch.execution == execution.id)
+
+
+def test_each_command_line_runs_as_its_own_user(given):
+    ann, root = UserIdentity(user_name="ann"), UserIdentity(auto_user=AutoUserSpecification(elevation_level="admin"))
+    s = given(
+        pool={"start_task": StartTaskSpec(command_line="start", user_identity=root)},
+        prep=PreparationSpec(command_line="prepare", user_identity=ann),
+        release=ReleaseSpec(command_line="release"),
+        tasks=(TaskSpec(id="t1", command_line="work", user_identity=root), "t2"),
+        on_all_tasks_complete="terminatejob",
+    )
+    s.run()
+    users = {launch.task: launch.user for launch in s.executor.launched}
+    assert users == {"starttask": root, "jobpreparation": ann, "t1": root, "t2": None, "jobrelease": None}

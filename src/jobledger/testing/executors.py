@@ -199,6 +199,9 @@ def read_output_of(executor: Executor, of: Launch, which: Literal["stdout", "std
 class ExecutorConformance:
     """Subclass this and give it `make_executor`."""
 
+    python: str = sys.executable
+    """A Python that the programs can run."""
+
     def make_executor(self, folder: Path) -> Executor:
         """An executor, not open yet, whose nodes live below `folder`."""
         raise NotImplementedError  # The hook that every subclass gives.
@@ -284,7 +287,7 @@ class ExecutorConformance:
     def test_output_is_complete(self, tmp_path: Path) -> None:
         async def play(driver: Driver) -> None:
             text = "import sys; sys.stdout.write('o' * 3_000_000); sys.stderr.write('e' * 300_000)"
-            driver.submit(run(1, f"{shlex.quote(sys.executable)} -c {shlex.quote(text)}"))
+            driver.submit(run(1, f"{shlex.quote(self.python)} -c {shlex.quote(text)}"))
             await driver.exit(1)
             assert read_output(driver.executor, 1) == b"o" * 3_000_000
             assert read_output(driver.executor, 1, "stderr") == b"e" * 300_000
@@ -314,7 +317,7 @@ class ExecutorConformance:
     @pytest.mark.parametrize("kind", ["starttask", "preparation", "task", "release"])
     def test_the_environment_is_that_of_azure(self, tmp_path: Path, kind: str) -> None:
         settings = {"MINE": "two\nlines, 'quotes' and \u00fc", "AZ_BATCH_POOL_ID": "forged", "JOBLEDGER_EXECUTION": "forged"}
-        command_line = f"{shlex.quote(sys.executable)} -c {shlex.quote(SHOW_ENVIRONMENT)}"
+        command_line = f"{shlex.quote(self.python)} -c {shlex.quote(SHOW_ENVIRONMENT)}"
 
         async def play(driver: Driver) -> None:
             command: RunCommand

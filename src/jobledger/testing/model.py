@@ -14,8 +14,8 @@ from attrs import Factory, define
 from jobledger.core import commands as c
 from jobledger.core import reports as r
 from jobledger.core.failure import FailureInfo
-from jobledger.core.ids import ExecutionId, JobId, NodeId, TaskId
-from jobledger.core.specs import JobSpec, ReleaseScope
+from jobledger.core.ids import START_TASK_ID, ExecutionId, JobId, NodeId, PoolId, TaskId
+from jobledger.core.specs import JobSpec, PoolSpec, ReleaseScope, TaskSpec, UserIdentity
 
 Kind = Literal["starttask", "preparation", "task", "release"]
 Fault = Literal["unusable", "lost", "preempted", "wiped"]
@@ -64,6 +64,8 @@ class ModelExecutor:
     specs: dict[JobId, JobSpec] = Factory(dict)
     lives: dict[JobId, int] = Factory(dict)
     """How many jobs have had this id."""
+    users: dict[tuple[PoolId | JobId, TaskId], UserIdentity | None] = Factory(dict)
+    """As which user each command line was asked to run."""
     complaints: list[str] = Factory(list)
     released: dict[Visit, int] = Factory(dict)
     """How often a release ran to its own end."""
@@ -79,10 +81,25 @@ class ModelExecutor:
         """A job was created anew."""
         self.specs[spec.id] = spec
         self.lives[spec.id] = self.lives.get(spec.id, 0) + 1
+        for of_job in (spec.job_preparation_task, spec.job_release_task):
+            if of_job is not None:
+                self.users[(spec.id, of_job.id)] = of_job.user_identity
+
+    def added(self, job: JobId, spec: TaskSpec) -> None:
+        """A task was added."""
+        self.users[(job, spec.id)] = spec.user_identity
+
+    def created(self, spec: PoolSpec) -> None:
+        """A pool was created anew."""
+        if spec.start_task is not None:
+            self.users[(spec.id, START_TASK_ID)] = spec.start_task.user_identity
 
     def send(self, command: c.Command) -> None:
         """Put a command on its way."""
         node = command.launch.node if isinstance(command, c.RunCommand) else command.node
+        if isinstance(command, c.RunCommand):
+            wanted = self.users.get((command.launch.job or command.launch.pool, command.launch.task))
+            self._complain_if(command.launch.user != wanted, f"{command.launch.task} is to run as {command.launch.user} and not as {wanted}")
         self.queues.setdefault(node, []).append(command)
 
     def deliver(self, node: NodeId, *, again: bool = False, launches: bool = True, obeys: bool = True) -> None:

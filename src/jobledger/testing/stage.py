@@ -202,9 +202,13 @@ class Stage:
                 self.executor.forget(decided.event.node)
             elif isinstance(decided.event, e.JobCreated):
                 self.executor.submitted(decided.event.spec)
-        self._hear_complaints()
+            elif isinstance(decided.event, e.TaskAdded):
+                self.executor.added(decided.event.job, decided.event.spec)
+            elif isinstance(decided.event, e.PoolCreated):
+                self.executor.created(decided.event.spec)
         for command in owed.take_fresh(self.world):
             self.executor.send(command)
+        self._hear_complaints()
 
     def _hear_complaints(self) -> None:
         self._hold(not self.executor.complaints, "; ".join(self.executor.complaints))

@@ -79,19 +79,30 @@ def constraints(draw: st.DrawFn, *, delays: bool) -> s.TaskConstraints:
 
 
 task_constraints = constraints(delays=True)
-start_tasks = st.builds(s.StartTaskSpec, command_line=st.just("start"), max_task_retry_count=st.sampled_from([0, 1]), wait_for_success=st.booleans())
+IDENTITIES = st.sampled_from(
+    [None, None, s.UserIdentity(user_name="ann"), s.UserIdentity(auto_user=s.AutoUserSpecification(elevation_level="admin"))]
+)
+start_tasks = st.builds(
+    s.StartTaskSpec,
+    command_line=st.just("start"),
+    max_task_retry_count=st.sampled_from([0, 1]),
+    wait_for_success=st.booleans(),
+    user_identity=IDENTITIES,
+)
 preparations = st.builds(
     s.PreparationSpec,
     command_line=st.just("prepare"),
     constraints=constraints(delays=False),
     wait_for_success=st.sampled_from([True, True, False]),
     rerun_on_node_reboot_after_success=st.booleans(),
+    user_identity=IDENTITIES,
 )
 releases = st.builds(
     s.ReleaseSpec,
     command_line=st.just("release"),
     max_wall_clock_time=st.sampled_from([Duration(2 * SECOND), Duration(900 * SECOND)]),
     release_scope=st.sampled_from(["taskRan", "taskRan", "prepared", "attempted"]),
+    user_identity=IDENTITIES,
 )
 
 
@@ -159,6 +170,7 @@ def task_lists(least: int) -> st.SearchStrategy[tuple[s.TaskSpec, ...]]:
         constraints=st.none() | task_constraints,
         depends_on=DEPENDENCIES,
         exit_conditions=EXIT_CONDITIONS,
+        user_identity=IDENTITIES,
     )
     return st.lists(task, min_size=least, max_size=4, unique_by=lambda task: task.id).map(tuple)
 

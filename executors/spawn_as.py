@@ -1,0 +1,135 @@
+"""Start a task's program as another user: its folders made ready for that user, and `as_user` to take its identity.
+
+1. The task's folder stays the engine's, and only its `wd` and its output become the user's: who owned the folder could put a link
+   where the engine, as root, will read or change owners.
+2. On the way down from the root each folder may be passed through and no more: what else there is cannot be listed.  The task's
+   own folder may, which has no names but ours.
+3. The order goes by a file that has no name any more: command line and environment are nobody else's to see.
+"""
+
+# The working directory is the root, and pathlib costs more than the calls it wraps.
+# ruff: noqa: PTH100, PTH101, PTH102, PTH108, PTH116, PTH118, PTH120
+
+import json
+import os
+import stat
+import sys
+from typing import Any
+
+from . import spawn
+
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "as_user.py")
+PYTHON = (sys.executable, "-I", "-S", "-X", "utf8")
+
+READY = b"ready"
+"""What is said last before the program takes over."""
+
+PASS = stat.S_IXGRP | stat.S_IXOTH
+LOOK = PASS | stat.S_IRGRP | stat.S_IROTH
+FOR_ALL = 0o1777
+
+KEPT = (b"PATH", b"LANG", b"LANGUAGE", b"TZ")
+"""What another user gets of the engine's environment, with all of LC_*: the rest may be secret, or mean another home."""
+
+
+class Started:
+    """A process that is to become the program; `status` is the end of the pipe by which it tells how that went."""
+
+    __slots__ = ("pid", "put_aside", "status")
+
+    def __init__(self, pid: int, put_aside: bool, status: int) -> None:
+        self.pid = pid
+        self.put_aside = put_aside
+        self.status = status
+
+
+def bare(environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """What another user gets of the engine's environment."""
+    return {name: value for name, value in environment.items() if name in KEPT or name.startswith(b"LC_")}
+
+
+def start(order: dict[str, Any], root: str, aside: str, environment: dict[bytes, bytes], marks: dict[bytes, bytes]) -> Started:
+    """Start what becomes the program of `order`, with nothing but `marks` in its environment until then.
+
+    `aside` is where an earlier run's folder is put; `put_aside` tells whether it was.  Raises NotLaunched.
+    """
+    folder, user = order["folder"], order["user"]
+    held: list[int] = []
+    stage = spawn.STAGE_FOLDER
+    try:
+        put_aside = spawn.make_folder(folder, aside)
+        _open_ways(order["node"], [folder, *order["ways"]])
+        _allow(folder, LOOK)
+        os.mkdir(f"{folder}/wd", 0o700)
+        os.lchown(f"{folder}/wd", user["uid"], user["gid"])
+        stage = spawn.STAGE_OUTPUT
+        for name in spawn.OUTPUTS:
+            held.append(spawn.open_output(f"{folder}/{name}"))
+            os.fchown(held[-1], user["uid"], user["gid"])
+        stage = spawn.STAGE_PROCESS
+        held.append(_handed_over(f"{aside}.order", {**order, "folder": f"{root}/{folder}/wd", "environment": _texts(environment)}))
+        return _run(held, put_aside, marks)
+    except OSError as error:
+        raise spawn.NotLaunched(stage, error.errno or 0) from error
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def _run(held: list[int], put_aside: bool, marks: dict[bytes, bytes]) -> Started:
+    """Run `as_user` with the output and the order that are in `held`; it tells by the pipe's end that it is given."""
+    out, err, order = held
+    status, told = os.pipe()
+    try:
+        os.set_inheritable(told, True)
+        words = [*PYTHON, PROGRAM, "launch", str(told)]
+        actions = [(os.POSIX_SPAWN_DUP2, order, 0), (os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, err, 2)]
+        pid = os.posix_spawn(words[0], words, marks, file_actions=actions, setsid=True)
+    except OSError:
+        os.close(status)
+        raise
+    finally:
+        os.close(told)
+    os.set_blocking(status, False)
+    return Started(pid, put_aside, status)
+
+
+def _handed_over(path: str, order: dict[str, Any]) -> int:
+    """The order in a file that only who is given its descriptor can read."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.unlink(path)
+        text = json.dumps(order).encode()
+        while text:
+            text = text[os.write(descriptor, text) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open_ways(node: str, folders: list[str]) -> None:
+    """Let every user pass through these folders, those that are there, and use the node's `shared`."""
+    seen = set()
+    for folder in (*folders, f"{node}/shared"):
+        parts = folder.split("/")
+        for length in range(len(parts) + 1):
+            way = "/".join(parts[:length]) or "."
+            if way not in seen:
+                seen.add(way)
+                _allow(way, PASS)
+    _allow(f"{node}/shared", FOR_ALL)
+
+
+def _allow(folder: str, more: int) -> None:
+    try:
+        mode = stat.S_IMODE(os.stat(folder).st_mode)
+    except FileNotFoundError:
+        return
+    if mode & more != more:
+        os.chmod(folder, mode | more)
+
+
+def _texts(environment: dict[bytes, bytes]) -> dict[str, str]:
+    return {name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape") for name, value in environment.items()}
