@@ -79,9 +79,9 @@ def main() -> int:
     try:
         _launch(_read_order(), status)
     except spawn.NotLaunched as refusal:
-        _say(status, _line({"stage": refusal.stage, "errno": refusal.number, "subject": ""}))
+        _say(status, _line(refusal.fact))
     except Refused as refusal:
-        _say(status, _line({"stage": spawn.STAGE_IDENTITY, "errno": 0, "subject": str(refusal)}))
+        _say(status, _line(spawn.NotLaunched(spawn.STAGE_IDENTITY, 0, str(refusal)).fact))
     return EXIT_NOT_LAUNCHED
 
 

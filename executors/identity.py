@@ -34,10 +34,17 @@ class OtherUser:
     uid: int
     gid: int
 
-    @property
-    def order(self) -> dict[str, Any]:
-        """As the supervisor is told."""
-        return {"name": self.name, "uid": self.uid, "gid": self.gid}
+
+def order(user: UserIdentity) -> dict[str, Any] | None:
+    """What the supervisor is told about the user; None for the engine's own.
+
+    It is told of a refusal too: only it knows whether the execution was launched before that.
+    """
+    try:
+        other = choose(user)
+    except Refused as refused:
+        return {"refused": str(refused)}
+    return None if other is None else {"name": other.name, "uid": other.uid, "gid": other.gid}
 
 
 def choose(user: UserIdentity) -> OtherUser | None:

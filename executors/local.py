@@ -37,7 +37,6 @@ from ..core.reports import (
 )
 from ..core.specs import UserIdentity
 from . import identity, layout, local_nodes, spawn
-from .as_user import Refused
 from .local_link import Link, Message
 from .silence import SilenceWatch
 
@@ -176,12 +175,9 @@ class LocalExecutor:
             return None
         try:
             words = layout.arguments(launch.command_line)
-            user = None if launch.user is None else identity.choose(launch.user)
         except ValueError as error:
-            self._cannot_launch(launch, f"The command line cannot be split into words: {error}")
-            return None
-        except Refused as refusal:
-            self._cannot_launch(launch, f"It cannot run as the user it is meant for: {refusal}")
+            failure = _usererror("CommandLaunchFailed", f"The command line cannot be split into words: {error}")
+            asyncio.get_running_loop().call_soon(self._report, ExecutionNotStarted(execution=launch.execution, failure=failure))
             return None
         order = {
             "op": "launch",
@@ -191,8 +187,8 @@ class LocalExecutor:
             "arguments": words,
             "environment": layout.environment(str(self._root), command),
         }
-        if user is not None:
-            order |= {"user": user.order, "ways": layout.ways(launch)}
+        if launch.user is not None and (user := identity.order(launch.user)) is not None:
+            order |= {"user": user, "ways": layout.ways(launch)}
         self._runs[launch.execution] = order
         self._note_limits(launch)
         return order
@@ -202,10 +198,6 @@ class LocalExecutor:
             folder = self._root / layout.task_folder(launch.pool, launch.node, launch.job, launch.task)
             paths = [folder / name for name in layout.OUTPUT_NAMES.values()]
             self._limits[launch.execution] = paths, launch.silent_after
-
-    def _cannot_launch(self, launch: Launch, message: str) -> None:
-        report = ExecutionNotStarted(execution=launch.execution, failure=_usererror("CommandLaunchFailed", message))
-        asyncio.get_running_loop().call_soon(self._report, report)
 
     async def _change_node(self, command: BootNode | RetireNode, before: asyncio.Task[None] | None) -> None:
         """Boot or retire a node, after what was begun for it before."""

@@ -40,12 +40,11 @@ OUT_OF_PROCESSES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
 class NotLaunched(Exception):
-    """The program does not run and never did: which stage failed, and its errno (0 where there is none)."""
+    """The program does not run and never did: which stage failed, its errno (0 where there is none), and of what, where that is not plain."""
 
-    def __init__(self, stage: str, number: int) -> None:
-        super().__init__(f"{stage}: {os.strerror(number)}")
-        self.stage = stage
-        self.number = number
+    def __init__(self, stage: str, number: int, subject: str = "") -> None:
+        super().__init__(f"{stage}: {subject or os.strerror(number)}")
+        self.fact = {"stage": stage, "errno": number, "subject": subject}
 
 
 def encode(text: str) -> bytes:

@@ -54,6 +54,8 @@ def start(order: dict[str, Any], root: str, aside: str, environment: dict[bytes,
     `aside` is where an earlier run's folder is put; `put_aside` tells whether it was.  Raises NotLaunched.
     """
     folder, user = order["folder"], order["user"]
+    if "refused" in user:
+        raise spawn.NotLaunched(spawn.STAGE_IDENTITY, 0, user["refused"])
     held: list[int] = []
     stage = spawn.STAGE_FOLDER
     try:

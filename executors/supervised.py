@@ -221,7 +221,7 @@ class Table:
 
     def _not_started(self, execution: Execution, refusal: spawn.NotLaunched) -> None:
         self._append(execution, self._claimed(execution.id))
-        self._tell_not_started(execution, {"stage": refusal.stage, "errno": refusal.number, "subject": ""})
+        self._tell_not_started(execution, refusal.fact)
 
     def _tell_not_started(self, execution: Execution, fact: dict[str, Any]) -> None:
         subject = execution.program if fact["stage"] in spawn.STAGES_OF_PROGRAM else execution.folder

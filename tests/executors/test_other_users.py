@@ -298,6 +298,20 @@ def test_a_user_that_has_another_id_now_is_not_the_one_that_was_meant(tmp_path: 
     play(tmp_path, scenario)
 
 
+def test_what_was_launched_before_its_user_was_gone_is_not_said_never_to_have_run(tmp_path: Path) -> None:
+    async def scenario(driver: Driver) -> None:
+        command_line = script(tmp_path, "wait.sh", "echo >> launches; until test -e go; do sleep 0.02; done; exit 3")
+        driver.submit(run_as(NOBODY, 1, command_line))
+        await written(tmp_path / "launches")
+        await driver.report(ExecutionStarted, 1)
+        driver.submit(run_as(UserIdentity(user_name="no-such-user"), 1, command_line))
+        (tmp_path / "go").touch()
+        assert (await driver.end(1)) == await driver.exit(1)
+        assert await written(tmp_path / "launches") == [""]
+
+    play(tmp_path, scenario)
+
+
 # --- ends ---
 
 
