@@ -22,6 +22,9 @@ NODES_NAMED_MAX = 8
 DEPENDENCIES_NAMED_MAX = 8
 """Things that a task waits for, likewise."""
 
+DELAYS_READ_MAX = 10_000
+"""Tasks that wait for their next try among which the first one is looked for."""
+
 CYCLE_STEPS_MAX = 10_000
 """Tasks visited in search of a cycle of dependencies: an answer that takes longer is not worth the wait."""
 
@@ -255,9 +258,13 @@ def _active(world: World, job: Job) -> Iterator[Reason]:
         )
     if job.queue:
         yield from _waits_for_a_node(world, job)
-    elif job.counts["active"]:
-        text = f"{job.counts['active']} tasks wait for other tasks to succeed; ask for one of them to hear which"
+    elif (others := job.counts["active"] - len(job.delayed)) > 0:
+        text = f"{_count(others, 'task')} waiting for other tasks to succeed; ask for one of them to hear which"
         yield Reason(code="WaitingForDependencies", text=text, subject=job.id)
+    if job.delayed:
+        first = min(present(job.tasks[task].retry_at) for task in islice(job.delayed, DELAYS_READ_MAX))
+        text = f"{_count(len(job.delayed), 'task')} waiting for the time of the next try"
+        yield Reason(code="RetryDelayed", text=text, subject=job.id, at=first)
     for node, run in _running(job.preparations):
         yield Reason(
             code="Preparing",

@@ -270,6 +270,7 @@ def on_retried(world: World, event: TaskRetried, at: Micros) -> None:
     task.exit_code, task.failure = event.exit_code, event.failure
     if delay := retry_delay(job, task):
         task.retry_at = Micros(at + delay)
+        job.delayed[task.spec.id] = None
         world.add_deadline(task.retry_at, "retry", job.id, task.spec.id)
     enqueue(world, job, task)
 
@@ -278,7 +279,7 @@ def on_retry_due(world: World, event: TaskRetryDue, _at: Micros) -> None:
     job = world.jobs[event.job]
     task = job.tasks[event.task]
     task.state = TASK.move(task.state, event, _name(event.job, event.task))
-    task.retry_at = None
+    _no_longer_delayed(job, task)
     enqueue(world, job, task)
 
 
@@ -299,7 +300,8 @@ def on_completed(world: World, event: TaskCompleted, at: Micros) -> None:
         job.succeeded += 1
         world.nodes[present(task.node)].tasks_succeeded += 1
     _free_slot(world, job, task)
-    task.ended_at, task.retry_at = at, None
+    task.ended_at = at
+    _no_longer_delayed(job, task)
     task.result, task.exit_code, task.failure = event.result, event.exit_code, event.failure
     if (event.dependency_action or ("satisfy" if event.result == "success" else "block")) == "satisfy":
         dependencies.satisfy(world, job, event.task)
@@ -322,6 +324,7 @@ def on_deleted(world: World, event: TaskDeleted, at: Micros) -> None:
     if task.result == "success":
         job.succeeded -= 1
     _free_slot(world, job, task)
+    _no_longer_delayed(job, task)
     dependencies.forget(job, task)
     del job.tasks[event.task]
     trim_queue(world, job)
@@ -352,6 +355,11 @@ def _hold_slot(world: World, job: Job, task: Task, event: TaskPreparing | TaskRu
     task.node = event.node
     index_node(world, node)
     world.agenda.node_load(node.id)
+
+
+def _no_longer_delayed(job: Job, task: Task) -> None:
+    task.retry_at = None
+    job.delayed.pop(task.spec.id, None)
 
 
 def _free_slot(world: World, job: Job, task: Task) -> None:

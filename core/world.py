@@ -138,6 +138,8 @@ class Job:
     tasks: dict[TaskId, Task] = Factory(dict)
     queue: list[tuple[int, TaskId]] = Factory(list)
     """Heap of active tasks by number that depend on nothing any more; the first one is always active, others may have left."""
+    delayed: dict[TaskId, None] = Factory(dict)
+    """Active tasks that wait for the time of their next try."""
     dependents: dict[TaskId | int, dict[TaskId, None]] = Factory(dict)
     """Tasks that wait, by what they wait for: a task's id, or a number of a range."""
     satisfied: set[TaskId | int] = Factory(set)

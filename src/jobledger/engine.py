@@ -204,8 +204,9 @@ class Engine(Asks):
 
     @property
     def idle(self) -> bool:
-        """Whether nothing runs, nothing is owed and nothing has arrived: without a new request nothing more would happen."""
-        return not (self._arrivals or self._world.executions or self._world.owed.now or self._letters)
+        """Whether nothing runs, nothing is owed, nothing has arrived and no retry waits for its time: without a new request no task would run."""
+        world = self._world
+        return not (self._arrivals or world.executions or world.owed.now or self._letters or any(job.delayed for job in world.jobs.values()))
 
     def executor_of(self, pool: PoolId) -> Executor:
         """The executor that runs a pool.  Raises KeyError for an unknown pool."""

@@ -189,6 +189,19 @@ def test_a_job_whose_tasks_wait_for_one_that_failed_is_ended(invoke):
     assert {event.task for event in events(e.TaskRunning)} == {"a"}
 
 
+def test_a_job_whose_task_waits_for_its_next_try_is_waited_for(invoke, folder):
+    fails_once = f"/bin/sh -c 'test -e {folder}/tried || {{ touch {folder}/tried; exit 1; }}'"
+    data = {
+        "pool": {"id": "p"},
+        "job": {"id": "j", "constraints": {"maxTaskRetryCount": 1, "retryDelay": "PT0.5S"}},
+        "tasks": [{"id": "a", "commandLine": fails_once}],
+    }
+    Path("job.json").write_text(json.dumps(data))
+    result = invoke("run", "job.json")
+    assert (result.exit_code, "(AllTasksComplete)" in result.stdout) == (0, True)
+    assert [type(event) for event in events((e.TaskRetried, e.TaskRetryDue))] == [e.TaskRetried, e.TaskRetryDue]
+
+
 def test_nodes_whose_files_were_deleted_are_made_anew(invoke, write):
     assert invoke("run", write("true", job={"id": "before"}, name="before.json")).exit_code == 0
     shutil.rmtree(".jobledger/nodes")

@@ -4,6 +4,7 @@ import pytest
 
 from jobledger.core.errors import RequestRefused
 from jobledger.core.explain import NODES_NAMED_MAX, explain
+from jobledger.core.ids import SECOND
 from jobledger.core.reports import NodeFaulted, NodeReady
 from jobledger.core.requests import (
     AddTasks,
@@ -354,3 +355,12 @@ def test_it_looks_at_no_more_tasks_in_a_large_job_than_in_a_small_one(given):
     job.tasks = Tasks(job.tasks)
     assert explain(s.world, "j") != []
     assert explain(s.world, "j", "t40") != []
+
+
+def test_a_job_and_a_task_whose_next_try_waits_for_its_time(given):
+    spec = TaskSpec(id="t1", command_line="work", constraints=TaskConstraints(max_task_retry_count=1, retry_delay=60 * SECOND))
+    s = given(tasks=(spec,), prep=False, script={"t1": Exits(1)})
+    s.run()
+    due = s.world.task("j", "t1").retry_at
+    assert next((reason.code, reason.at) for reason in explain(s.world, "j", "t1")) == ("RetryDelayed", due)
+    assert [(reason.code, reason.at) for reason in explain(s.world, "j")] == [("RetryDelayed", due)]

@@ -169,7 +169,7 @@ def _reason_to_end(world: World, job: Job, *, interrupted: bool) -> tuple[str, s
     """Why `run` should end a job that does not end by itself: the reason to record, and the words for the user."""
     if interrupted:
         return "UserTerminate", "interrupted: ending the job, its release runs (Ctrl-C again to detach)"
-    if job.live or job.state != "active":
+    if job.live or job.delayed or job.state != "active":
         return None
     if job.counts["completed"] == len(job.tasks):
         return "AllTasksComplete", "all tasks are complete: ending the job"

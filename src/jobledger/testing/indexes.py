@@ -99,6 +99,7 @@ def _job(world: World, job: Job) -> Iterator[str]:
     live = {execution.id: execution for execution in world.executions.values() if execution.job == job.id}
     yield from _differs("counts", job.counts, {state: states.count(state) for state in ("active", "preparing", "running", "completed")})
     yield from _differs("succeeded", job.succeeded, sum(task.result == "success" for task in job.tasks.values() if task.state == "completed"))
+    yield from _differs("delayed", set(job.delayed), {task.spec.id for task in job.tasks.values() if task.retry_at is not None})
     yield from _queue(job)
     yield from _dependencies(job)
     yield from _differs("live", set(job.live), set(live))
