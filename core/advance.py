@@ -96,7 +96,7 @@ def _next(world: World) -> tuple[Iterator[Event], int] | None:
     while agenda.load:
         node_id, cause = agenda.load.popitem(last=False)
         if (found_node := world.nodes.get(node_id)) is not None:
-            return node.load_rule(found_node), cause
+            return node.load_rule(world, found_node), cause
     return None
 
 

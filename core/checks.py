@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from attrs import evolve, frozen
 
 from . import limits
-from .ids import ID_PATTERN
+from .ids import ID_PATTERN, Duration
 from .specs import (
     EnvironmentSetting,
     ExitConditions,
@@ -52,6 +52,13 @@ def check_pool(spec: PoolSpec) -> Iterator[Mistake]:
         yield from _check_environment("startTask.environmentSettings", start.environment_settings)
         yield from _check_range("startTask.maxTaskRetryCount", start.max_task_retry_count, -1, 1_000_000)
         yield from _check_identity("startTask.userIdentity", start.user_identity)
+    yield from check_resize_timeout(spec.resize_timeout)
+
+
+def check_resize_timeout(timeout: Duration) -> Iterator[Mistake]:
+    """The mistake in how long a resize may last, if there is one."""
+    if timeout < limits.RESIZE_TIMEOUT_MIN:
+        yield Mistake(path="resizeTimeout", text="must be at least PT5M (Azure Batch's rule)")
 
 
 def check_job(spec: JobSpec) -> Iterator[Mistake]:

@@ -13,9 +13,10 @@ from attrs import frozen
 
 from . import execution as executions
 from . import job as jobs
+from . import pool as pools
 from .events import Event, JobTerminating, TaskRetryDue
 from .failure import wall_clock_failure
-from .ids import ExecutionId, JobId, Micros, TaskId
+from .ids import ExecutionId, JobId, Micros, PoolId, TaskId
 from .world import DeadlineKind, World
 
 
@@ -69,6 +70,16 @@ def _retry_reached(_world: World, job_id: JobId, task_id: TaskId) -> Iterator[Ev
     yield TaskRetryDue(job=job_id, task=task_id)
 
 
+def _resize_stands(world: World, at: Micros, pool_id: PoolId) -> bool:
+    """The pool is still at the resize that has this limit."""
+    pool = world.pools.get(pool_id)
+    return pool is not None and pool.state == "active" and pool.resize_due == at
+
+
+def _resize_reached(world: World, pool_id: PoolId) -> Iterator[Event]:
+    yield pools.end_resize(world, world.pools[pool_id])
+
+
 @frozen
 class _Limit:
     stands: Callable[..., bool]
@@ -79,4 +90,5 @@ _LIMITS: Final[dict[DeadlineKind, _Limit]] = {
     "execution": _Limit(_execution_stands, _execution_reached),
     "job": _Limit(_job_stands, _job_reached),
     "retry": _Limit(_retry_stands, _retry_reached),
+    "resize": _Limit(_resize_stands, _resize_reached),
 }

@@ -13,10 +13,13 @@ from attrs import frozen
 
 from .failure import FailureInfo, Result
 from .ids import Duration, ExecutionId, ExecutionKind, JobId, NodeId, PoolId, TaskId
-from .specs import DependencyAction, DisableTasks, JobAction, JobSpec, PoolSpec, TaskSpec
+from .specs import DependencyAction, DisableTasks, JobAction, JobSpec, NodeOption, PoolSpec, TaskSpec
 
 StopThen = Literal["requeue", "complete", "delete"]
 """What a stop leads to, from the weakest to the strongest: a later stop may only be a stronger one."""
+
+NodeOperation = Literal["reboot", "reimage", "deallocate", "remove"]
+"""What may be asked for a node that its tasks have to make way for."""
 
 # --- the engine itself: two starts in a row tell of a crash ---------------------------------------------------
 
@@ -50,8 +53,14 @@ class PoolCreated:
 
 @frozen(kw_only=True)
 class PoolResizing:
+    """The pool is to have `target` nodes; `option` says what becomes of the tasks of those that leave, and `timeout` how long it may
+    take, None as long as the pool says.
+    """
+
     pool: PoolId
     target: int
+    option: NodeOption = "requeue"
+    timeout: Duration | None = None
 
 
 @frozen(kw_only=True)
@@ -61,7 +70,9 @@ class PoolResizeStopping:
 
 @frozen(kw_only=True)
 class PoolSteady:
-    """The pool has the nodes it should have, or the resize was stopped; `errors` says what was not reached."""
+    """The pool has the nodes it should have, or the resize was stopped or ran out of time; `errors`, each as `Code: message`, says
+    what was not reached.
+    """
 
     pool: PoolId
     errors: tuple[str, ...] = ()
@@ -126,11 +137,14 @@ class NodeOffline:
 
 @frozen(kw_only=True)
 class NodeRebooting:
-    """The node's boot ends and `incarnation` begins; `cause` says whether it was asked for or only noticed."""
+    """The node's boot ends and `incarnation` begins; `cause` says whether it was asked for or only noticed, and `option` what becomes of
+    its tasks (`taskcompletion`: they have ended).
+    """
 
     node: NodeId
     incarnation: int
     cause: str
+    option: NodeOption = "requeue"
 
 
 @frozen(kw_only=True)
@@ -140,6 +154,7 @@ class NodeReimaging:
     node: NodeId
     incarnation: int
     cause: str
+    option: NodeOption = "requeue"
 
 
 @frozen(kw_only=True)
@@ -172,6 +187,8 @@ class NodeReallocated:
 class NodeDeallocating:
     node: NodeId
     incarnation: int
+    cause: str = ""
+    option: NodeOption = "requeue"
 
 
 @frozen(kw_only=True)
@@ -183,6 +200,8 @@ class NodeDeallocated:
 class NodeLeaving:
     node: NodeId
     incarnation: int
+    cause: str = ""
+    option: NodeOption = "requeue"
 
 
 @frozen(kw_only=True)
@@ -192,8 +211,28 @@ class NodeRemoved:
 
 
 @frozen(kw_only=True)
-class NodeSchedulingDisabled:
+class NodeDraining:
+    """The node takes no more tasks, and when nothing of a job is left there, `then` happens to it."""
+
     node: NodeId
+    then: NodeOperation
+    cause: str
+
+
+@frozen(kw_only=True)
+class NodeDrainStopped:
+    """The node takes tasks as before: what it was drained for does not happen."""
+
+    node: NodeId
+
+
+@frozen(kw_only=True)
+class NodeSchedulingDisabled:
+    """The node takes no more tasks; `option` says what becomes of those that are there."""
+
+    node: NodeId
+    option: NodeOption = "requeue"
+    reason: str = ""
 
 
 @frozen(kw_only=True)
@@ -579,6 +618,8 @@ Event = (
     | NodeDeallocated
     | NodeLeaving
     | NodeRemoved
+    | NodeDraining
+    | NodeDrainStopped
     | NodeSchedulingDisabled
     | NodeSchedulingEnabled
     | StartTaskStarted
@@ -649,6 +690,8 @@ STORED: Final[dict[type[Event], tuple[str, int]]] = {
     NodeDeallocated: ("node.deallocated", 1),
     NodeLeaving: ("node.leaving", 1),
     NodeRemoved: ("node.removed", 1),
+    NodeDraining: ("node.draining", 1),
+    NodeDrainStopped: ("node.drain-stopped", 1),
     NodeSchedulingDisabled: ("node.scheduling-disabled", 1),
     NodeSchedulingEnabled: ("node.scheduling-enabled", 1),
     StartTaskStarted: ("start-task.started", 1),

@@ -202,6 +202,8 @@ def on_outcome(world: World, event: ExecutionEnded | ExecutionNeverRan | Executi
     del node.live[event.execution]
     owe_node(world, node)
     world.agenda.node(event.node)
+    if node.draining is not None:
+        world.agenda.node_load(event.node)
     if event.job is not None:
         job = world.jobs[event.job]
         del job.live[event.execution]

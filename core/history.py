@@ -72,6 +72,8 @@ class TaskFacts:
     retries: int = 0
     not_before: Micros | None = None
     """When the next try may begin, after one that failed."""
+    doomed: bool = False
+    """It was on a node when what was asked of that one said that its tasks are to be ended."""
 
 
 @define
@@ -127,6 +129,7 @@ class NodeFacts:
     holders: dict[tuple[JobId, TaskId], None] = Factory(dict)
     """Tasks that are preparing or running here."""
     jobs: dict[JobId, None] = Factory(dict)
+    draining: e.NodeOperation | None = None
     start_succeeded: bool = False
     start_exited: int | None = None
     start_failures: int = 0
@@ -162,6 +165,13 @@ class History:
         """What is known of a job on a node; nothing yet where it never came."""
         facts = self.jobs.get(job) if job is not None else None
         return facts.visits.get(node, Visit()) if facts is not None else Visit()
+
+    def gives_task(self, event: e.Event) -> bool:
+        """Whether the event gives a node a task that was not there before, waiting for preparation."""
+        if not isinstance(event, e.TaskPreparing | e.ExecutionRequested) or places(event) is None or event.job is None:
+            return False
+        node = self.nodes.get(event.node)
+        return node is None or (event.job, event.task) not in node.holders
 
     def task_retries(self, job: JobId, task: TaskId) -> int:
         """How often a task may be retried, -1 for without limit."""
@@ -251,12 +261,27 @@ def _record_pool_or_node(history: History, event: e.Event) -> None:
                 history.states.pop((machine, event.node), None)
         case e.NodeBooted():
             _boot(history, event.node)
+        case e.NodeDraining() if (node := history.nodes.get(event.node)) is not None:
+            node.draining = event.then
+        case e.NodeDrainStopped() if (node := history.nodes.get(event.node)) is not None:
+            node.draining = None
+        case e.NodeSchedulingDisabled(option="terminate"):
+            _doom(history, event.node)
         case _ if isinstance(event, _DOWN) and (node := history.nodes.get(event.node)) is not None:
-            node.up = False
+            node.up, node.draining = False, None
+            if getattr(event, "option", None) == "terminate":
+                _doom(history, event.node)
             node.emptied = node.emptied or isinstance(event, _EMPTIED)
             node.incarnation = max(node.incarnation, getattr(event, "incarnation", 0))
         case _:
             pass
+
+
+def _doom(history: History, node_id: NodeId) -> None:
+    """The tasks that are on the node are to be ended, and none of them may run again."""
+    for job_id, task_id in node.holders if (node := history.nodes.get(node_id)) is not None else ():
+        if (task := history.task(job_id, task_id)) is not None:
+            task.doomed = True
 
 
 def _boot(history: History, node_id: NodeId) -> None:
@@ -322,7 +347,7 @@ def _record_task(history: History, event: e.TaskRetried | e.TaskRequeued | e.Tas
             task.not_before = Micros(at + _delay(job.spec, task))
         case e.TaskReactivated():
             task.failures = task.retries = 0
-            task.not_before = None
+            task.not_before, task.doomed = None, False
             job.unfinished[event.task] = None
         case e.TaskCompleted(result=result):
             task.succeeded = result == "success"

@@ -13,6 +13,7 @@ from . import events as e
 from .history import History, Seen
 from .ids import Micros
 from .judging import Invariant, Violation
+from .promises_of_drains import OF_DRAINS
 from .promises_of_jobs import OF_JOBS
 from .promises_of_limits import OF_LIMITS
 from .promises_of_nodes import OF_NODES
@@ -20,7 +21,7 @@ from .world import World
 
 __all__ = ["INVARIANTS", "Auditor", "Invariant", "Violation", "audit"]
 
-INVARIANTS: Final[tuple[Invariant, ...]] = (*OF_JOBS, *OF_NODES, *OF_LIMITS)
+INVARIANTS: Final[tuple[Invariant, ...]] = (*OF_JOBS, *OF_NODES, *OF_DRAINS, *OF_LIMITS)
 
 
 class Auditor:

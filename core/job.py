@@ -234,7 +234,7 @@ def _end(world: World, job: Job) -> Iterator[Event]:
         yield from executions.stop(world.executions[live], "complete", why.details[0].value, why)
     if len(job.live) > job.releasing:
         return
-    if job.owed:
+    if job.payable:
         yield from releases.pay(world, job)
     if not job.live and not job.owed and not job.releasing:
         yield JobDeleted(job=job.id) if job.state == "deleting" else JobCompleted(job=job.id)

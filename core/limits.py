@@ -32,6 +32,16 @@ NODE_ID_LENGTH_MAX: Final = 64
 """Longest id of a node, as of everything else that has a folder of its name."""
 
 NODES_PER_POOL_MAX: Final = 100_000
+
+RESIZE_TIMEOUT: Final = Duration(15 * 60 * SECOND)
+"""Azure Batch's default for a pool's resizeTimeout."""
+
+RESIZE_TIMEOUT_MIN: Final = Duration(5 * 60 * SECOND)
+"""Azure Batch's least resizeTimeout."""
+
+NODES_NAMED_MAX: Final = 8
+"""Nodes that one text of a resize error names; it says how many more there are."""
+
 TASK_SLOTS_PER_NODE_MAX: Final = 256
 """Azure Batch's own ceiling for taskSlotsPerNode."""
 

@@ -7,11 +7,14 @@
    it is rebooted first, so that nothing of the old life goes on beside the new.
 4. A node that is wiped or leaves takes preparations with it, and settles the releases it owes (semantics 2.5).
 5. With scheduling disabled a node takes no tasks, and is `offline` once it runs none; releases still run there.
+6. What becomes of the tasks on a node that goes down, or whose scheduling is disabled, is the option of the request: they are requeued,
+   ended as failed, or waited for (`drain`).  What the platform does by itself only ever requeues them.
 """
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Collection, Iterator
+from typing import Final, get_args
 
+from . import drain as drains
 from . import outcomes
 from . import preparation as preparations
 from . import release as releases
@@ -25,9 +28,12 @@ from .events import (
     NodeBooted,
     NodeDeallocated,
     NodeDeallocating,
+    NodeDraining,
+    NodeDrainStopped,
     NodeIdle,
     NodeLeaving,
     NodeOffline,
+    NodeOperation,
     NodePreempted,
     NodeReallocated,
     NodeRebooting,
@@ -42,12 +48,14 @@ from .events import (
     NodeUnusable,
 )
 from .execution import stop
+from .failure import ended_failure
 from .ids import Micros, NodeId
 from .machine import ABSENT, Machine, rows
 from .reports import NodeFaulted, NodeReady, NodeRetired
 from .reports import NodeReallocated as NodeReallocatedReport
 from .requests import DeallocateNode, DisableScheduling, EnableScheduling, RebootNode, ReimageNode, StartNode
-from .world import Job, Node, Pool, World, drop_node_index, index_node, owe_node
+from .specs import NodeOption
+from .world import Job, Node, Pool, World, drop_node_index, index_node, owe_node, settle_node
 
 _UP: Final = "waitingforstarttask idle running offline starttaskfailed"
 _HERE: Final = f"creating starting rebooting reimaging unusable {_UP}"
@@ -64,6 +72,8 @@ NODE: Final = Machine(
         ("starting waitingforstarttask running offline", NodeIdle, "idle"),
         ("idle", NodeRunning, "running"),
         ("idle", NodeOffline, "offline"),
+        ("idle running offline", NodeDraining, "=", "an intent beside the state"),
+        ("idle running offline", NodeDrainStopped, "="),
         (f"{_UP} unusable unknown", NodeRebooting, "rebooting", "on request, or because it came back with another boot"),
         (f"{_UP} rebooting unusable unknown", NodeReimaging, "reimaging", "on request, or because its files are found to be gone"),
         (f"creating starting rebooting reimaging {_UP}", NodeUnusable, "unusable"),
@@ -71,6 +81,7 @@ NODE: Final = Machine(
         (f"{_HERE} unknown", NodePreempted, "preempted"),
         ("preempted", NodeReallocated, "creating"),
         ("idle running", NodeDeallocating, "deallocating"),
+        ("offline", NodeDeallocating, "deallocating", "scheduling was disabled while it drained"),
         ("deallocating", NodeDeallocated, "deallocated"),
         (f"{_HERE} unknown preempted deallocating deallocated", NodeLeaving, "leavingpool"),
         ("leavingpool", NodeRemoved, "removed"),
@@ -104,6 +115,14 @@ _BUSY_CODES: Final = {
     "unusable": "NodeStateUnusable",
 }
 
+_GRANTED: Final[dict[NodeOperation, frozenset[str]]] = {
+    "reboot": frozenset({"idle", "running", "starttaskfailed", "unusable"}),
+    "reimage": frozenset({"idle", "running"}),
+    "deallocate": frozenset({"idle", "running"}),
+}
+
+_OPTIONS: Final = frozenset(get_args(NodeOption))
+
 Request = RebootNode | ReimageNode | DeallocateNode | StartNode | DisableScheduling | EnableScheduling
 
 
@@ -111,29 +130,63 @@ Request = RebootNode | ReimageNode | DeallocateNode | StartNode | DisableSchedul
 
 
 def on_request(world: World, request: Request) -> Iterator[Event]:
-    """Grant a wish about one node.  Refused: NodeNotFound, and 409 codes by state (semantics 1.5)."""
+    """Grant a wish about one node.  Refused: NodeNotFound, InvalidPropertyValue for an option, and 409 codes by state (semantics 1.5)."""
     node = find(world, request.node)
     match request:
         case RebootNode():
-            _refuse_unless(node, {"idle", "running", "starttaskfailed", "unusable"}, "reboot")
-            yield NodeRebooting(node=node.id, incarnation=node.incarnation + 1, cause="on request")
+            yield from _operate(world, node, "reboot", request)
         case ReimageNode():
-            _refuse_unless(node, {"idle", "running"}, "reimage")
-            yield NodeReimaging(node=node.id, incarnation=node.incarnation + 1, cause="on request")
+            yield from _operate(world, node, "reimage", request)
         case DeallocateNode():
-            _refuse_unless(node, {"idle", "running"}, "deallocate")
-            yield NodeDeallocating(node=node.id, incarnation=node.incarnation + 1)
+            yield from _operate(world, node, "deallocate", request)
         case StartNode():
             _refuse_unless(node, {"deallocated"}, "start")
             yield NodeStarting(node=node.id)
         case DisableScheduling():
+            refuse_option(request.option)
             _refuse_scheduling(node, "enabled", "disable")
-            yield NodeSchedulingDisabled(node=node.id)
-            for job_id, task_id in list(node.tasks):
-                yield from tasks.requeue(world, world.jobs[job_id], world.task(job_id, task_id), "scheduling was disabled on the node")
+            yield from _disable_scheduling(world, node, request)
         case EnableScheduling():
-            _refuse_scheduling(node, "disabled", "enable")
-            yield NodeSchedulingEnabled(node=node.id)
+            if node.draining is None:
+                _refuse_scheduling(node, "disabled", "enable")
+            else:
+                yield NodeDrainStopped(node=node.id)
+            if node.scheduling == "disabled":
+                yield NodeSchedulingEnabled(node=node.id)
+
+
+def _operate(world: World, node: Node, then: NodeOperation, request: RebootNode | ReimageNode | DeallocateNode) -> Iterator[Event]:
+    refuse_option(request.option)
+    _refuse_unless(node, _GRANTED[then], then)
+    if node.leaves:
+        raise RequestRefused(
+            "OperationNotValidOnNode",
+            f"node {node.id} leaves its pool when its tasks have ended; cannot {then} it, unless its scheduling is enabled first, which lets it stay",
+        )
+    yield from drains.operate(world, node, then, request.option, on_request_of(request.reason))
+
+
+def _disable_scheduling(world: World, node: Node, request: DisableScheduling) -> Iterator[Event]:
+    yield NodeSchedulingDisabled(node=node.id, option=request.option, reason=request.reason)
+    why = "scheduling was disabled on the node" + (f": {request.reason}" if request.reason else "")
+    for job_id, task_id in list(node.tasks) if request.option != "taskcompletion" else ():
+        job, task = world.jobs[job_id], world.task(job_id, task_id)
+        yield from tasks.end(world, job, task, ended_failure(why)) if request.option == "terminate" else tasks.requeue(world, job, task, why)
+
+
+def on_request_of(reason: str) -> str:
+    """The cause to record of what a user asked for, with the user's own reason."""
+    return f"on request: {reason}" if reason else "on request"
+
+
+def refuse_option(option: str) -> None:
+    """Refuse what is no option, and by name the one that is not supported.  Refused: InvalidPropertyValue."""
+    if option == "retaineddata":
+        raise RequestRefused(
+            "InvalidPropertyValue", "option: retaineddata, which Azure Batch has deprecated, is not supported; taskcompletion waits for the tasks"
+        )
+    if option not in _OPTIONS:
+        raise RequestRefused("InvalidPropertyValue", f"option: {option!r} is not one of {', '.join(get_args(NodeOption))}")
 
 
 def find(world: World, node_id: NodeId) -> Node:
@@ -144,12 +197,7 @@ def find(world: World, node_id: NodeId) -> Node:
     return node
 
 
-def leave(node: Node) -> NodeLeaving:
-    """The event that begins a node's way out of its pool."""
-    return NodeLeaving(node=node.id, incarnation=node.incarnation + 1)
-
-
-def _refuse_unless(node: Node, states: set[str], wish: str) -> None:
+def _refuse_unless(node: Node, states: Collection[str], wish: str) -> None:
     if node.state not in states:
         code = _BUSY_CODES.get(node.state, "OperationNotValidOnNode")
         raise RequestRefused(code, f"node {node.id} is {node.state}; {wish} needs {' or '.join(sorted(states))}")
@@ -243,20 +291,23 @@ def _give_up(world: World, node: Node, reason: str) -> Iterator[Event]:
 
 
 def rule(world: World, node: Node) -> Iterator[Event]:
-    """What follows from a node's state together with what is on it (rules 2 and 4)."""
+    """What follows from a node's state together with what is on it (rules 2, 4 and 6)."""
+    yield from drains.interrupted(node)
     if node.state == "starting" and node.answered:
         yield from _joined(world, node)
     elif (cause := _GOING_DOWN.get(node.state)) is not None:
-        for live in list(node.live):
-            yield from stop(world.executions[live], "requeue", cause)
-        yield from _return_waiting(world, node, cause)
+        yield from _clear(world, node, cause)
         yield from _settle_debts(world, node)
     elif node.state in {"waitingforstarttask", "idle", "running", "offline"} and node.start_task is not None and node.start_task.state == "due":
         yield from start_tasks.start(world, node)
 
 
-def load_rule(node: Node) -> Iterator[Event]:
-    """Idle, running or offline, by the tasks that are on the node (rules 1 and 5)."""
+def load_rule(world: World, node: Node) -> Iterator[Event]:
+    """What a drained node was drained for; else idle, running or offline, by the tasks that are on the node (rules 1 and 5).
+
+    Both come last, so that the end of a job's last task has led to the job's release before a drain looks whether it has to wait for that.
+    """
+    yield from drains.finish(world, node)
     if node.state == "idle" and node.tasks:
         yield NodeRunning(node=node.id)
     elif node.state == "running" and not node.tasks:
@@ -272,6 +323,21 @@ def _joined(world: World, node: Node) -> Iterator[Event]:
     if spec is not None:
         yield from start_tasks.start(world, node)
     yield NodeAwaitingStartTask(node=node.id) if spec is not None and spec.wait_for_success else NodeIdle(node=node.id)
+
+
+def _clear(world: World, node: Node, cause: str) -> Iterator[Event]:
+    """End what is on a node that goes down: its tasks as failed where that was asked for, and all else to be run again (rule 6)."""
+    why = ended_failure(f"{cause}: {node.reason}" if node.reason else cause)
+    for live in list(node.live):
+        execution = world.executions[live]
+        if node.ends_tasks and execution.kind == "task":
+            yield from stop(execution, "complete", cause, why)
+        else:
+            yield from stop(execution, "requeue", cause)
+    for job_id, task_id in list(node.tasks) if node.ends_tasks else ():
+        if (task := world.task(job_id, task_id)).state == "preparing":
+            yield from tasks.end(world, world.jobs[job_id], task, why)
+    yield from _return_waiting(world, node, cause)
 
 
 def _return_waiting(world: World, node: Node, cause: str) -> Iterator[Event]:
@@ -322,8 +388,8 @@ def on_added(world: World, event: NodeAdded, at: Micros) -> None:
     )
     pool.added += 1
     pool.nodes[event.node] = None
-    pool.unsettled[event.node] = None
     world.nodes[event.node] = node
+    settle_node(world, node)
     _reconsider_jobs(world, pool)
     _touched(world, node)
 
@@ -358,25 +424,31 @@ def on_changed(
             node.boot_id, node.booted_at, node.answered, node.wipe, node.reason = boot_id, at, True, False, None
         case NodeRebooting(incarnation=incarnation, cause=cause):
             node.incarnation, node.answered, node.reason = incarnation, False, cause
-        case NodeDeallocating(incarnation=incarnation) | NodeLeaving(incarnation=incarnation):
-            node.incarnation, node.answered, node.wipe = incarnation, False, True
+        case NodeDeallocating(incarnation=incarnation, cause=cause) | NodeLeaving(incarnation=incarnation, cause=cause):
+            node.incarnation, node.answered, node.wipe, node.reason = incarnation, False, True, cause or None
         case NodeReimaging(incarnation=incarnation, cause=reason) | NodePreempted(incarnation=incarnation, reason=reason):
             node.incarnation, node.answered, node.wipe, node.reason = incarnation, False, True, reason
         case NodeUnusable(reason=reason) | NodeUnknown(reason=reason):
             node.reason = reason
         case _:
             pass
+    if node.state in _GOING_DOWN:
+        node.ends_tasks = getattr(event, "option", None) == "terminate"
+    drains.forget(node)
     _count(world, node, was)
     _touched(world, node)
     if {was, node.state} != {"idle", "running"}:  # A release waits for a node to come up or be given up, not for its load.
-        for job in node.jobs:
-            if world.jobs[job].ending:
-                world.agenda.job(job)
+        for job_id in node.jobs:
+            job = world.jobs[job_id]
+            releases.index_debt(job, node)
+            if job.ending:
+                world.agenda.job(job_id)
 
 
 def on_scheduling(world: World, event: NodeSchedulingDisabled | NodeSchedulingEnabled, _at: Micros) -> None:
     node = world.nodes[event.node]
     node.scheduling = SCHEDULING.move(node.scheduling, event, event.node)
+    node.disabled_because = event.reason or None if isinstance(event, NodeSchedulingDisabled) else None
     _touched(world, node)
 
 
@@ -386,7 +458,8 @@ def on_removed(world: World, event: NodeRemoved, _at: Micros) -> None:
     pool.leaving -= 1
     drop_node_index(pool, event.node)
     world.past_incarnations[event.node] = node.incarnation
-    del pool.nodes[event.node], pool.unsettled[event.node]
+    del pool.nodes[event.node]
+    pool.unsettled.pop(event.node, None)
     if node.owes is not None:
         world.owed.drop(node.owes)
     del world.nodes[event.node]
@@ -403,13 +476,11 @@ def _reconsider_jobs(world: World, pool: Pool) -> None:
 
 def _count(world: World, node: Node, was: str) -> None:
     """Keep what the pool must know to tell when a resize is over."""
-    pool = world.pools[node.pool]
-    if node.state in {"creating", "leavingpool"}:
-        pool.unsettled[node.id] = None
-    else:
-        pool.unsettled.pop(node.id, None)
+    if node.state != was:
+        node.overdue = False
     if node.state == "leavingpool" != was:
-        pool.leaving += 1
+        world.pools[node.pool].leaving += 1
+    settle_node(world, node)
 
 
 def _touched(world: World, node: Node) -> None:

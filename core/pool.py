@@ -1,18 +1,21 @@
 """Pool: the nodes that jobs run on, and how many there should be.
 
-1. A resize lasts until no node is being created or leaving; then the pool is `steady` and says what it could not reach.
-2. Surplus nodes leave youngest first.
-3. Only a steady, active pool may be resized or lose a single node (semantics 1.6).
+1. A resize lasts until no node is being created or leaving, until it is stopped, or until its time is over; then the pool is `steady` and
+   says what it could not reach.  Nothing is rolled back: nodes that are on their way come or go all the same, and no later resize waits for them.
+2. Surplus nodes leave youngest first; with `taskcompletion` each leaves when it has drained, and counts as leaving meanwhile.
+3. Only a steady, active pool may be resized or lose a single node (semantics 1.6).  What was polite may be asked for more firmly: of a
+   node that drains at any time, of all that still drain by a resize to as many nodes or fewer.
 4. A deleted pool requeues its tasks, shrinks to nothing and is gone; jobs that name it wait for another of that name.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from . import drain as drains
 from . import limits
 from . import node as nodes
-from .checks import check_pool
+from .checks import check_pool, check_resize_timeout
 from .errors import RequestRefused
 from .events import (
     Event,
@@ -27,7 +30,7 @@ from .events import (
 from .ids import Micros, NodeId, PoolId
 from .machine import ABSENT, Machine, rows
 from .requests import CreatePool, DeletePool, RemoveNode, ResizePool, StopResize
-from .world import Pool, World, index_job
+from .world import Node, Pool, World, index_job
 
 POOL: Final = Machine(
     "pool",
@@ -49,6 +52,8 @@ ALLOCATION: Final = Machine(
         ("resizing stopping", PoolSteady, "steady"),
     ),
 )
+
+_RESIZED: Final = "the pool is resized"
 
 
 # --- decide ---------------------------------------------------------------------------------------------------
@@ -83,12 +88,18 @@ def resize(world: World, request: ResizePool) -> Iterator[Event]:
         raise RequestRefused(
             "InvalidPropertyValue", f"target: node ids such as {longest} would be longer than {limits.NODE_ID_LENGTH_MAX} characters"
         )
-    if request.target != pool.target:
-        yield PoolResizing(pool=pool.id, target=request.target)
+    nodes.refuse_option(request.option)
+    if request.resize_timeout is not None and (mistake := "; ".join(map(str, check_resize_timeout(request.resize_timeout)))):
+        raise RequestRefused("InvalidPropertyValue", mistake)
+    hurried = list(pool.draining) if request.option != "taskcompletion" and request.target <= pool.target else []
+    if request.target != pool.target or hurried:
+        yield PoolResizing(pool=pool.id, target=request.target, option=request.option, timeout=request.resize_timeout)
+    for node in hurried:
+        yield drains.operation(world.nodes[node], "remove", request.option, _RESIZED)
 
 
 def stop_resize(world: World, request: StopResize) -> Iterator[Event]:
-    """Nodes that are on their way come or go all the same; nothing is rolled back.  Refused: PoolNotFound, PoolBeingDeleted, OperationNotValidOnPool."""
+    """The pool is steady at once (rule 1).  Refused: PoolNotFound, PoolBeingDeleted, OperationNotValidOnPool."""
     pool = _active(world, request.pool, "stop its resize")
     if pool.allocation != "resizing":
         raise RequestRefused("OperationNotValidOnPool", f"pool {pool.id} is {pool.allocation}; there is no resize to stop")
@@ -102,11 +113,20 @@ def delete(world: World, request: DeletePool) -> Iterator[Event]:
 
 
 def remove_node(world: World, request: RemoveNode) -> Iterator[Event]:
-    """Refused: NodeNotFound, PoolBeingDeleted, PoolBeingResized."""
+    """Remove one node, or one that drains for it at once.
+
+    Refused: NodeNotFound, InvalidPropertyValue, PoolBeingDeleted, PoolBeingResized, OperationNotValidOnNode.
+    """
     node = nodes.find(world, request.node)
-    pool = _steady(world, node.pool, f"remove node {node.id}")
-    yield PoolResizing(pool=pool.id, target=pool.target - 1)
-    yield nodes.leave(node)
+    nodes.refuse_option(request.option)
+    if node.leaves and node.state != "leavingpool":
+        _active(world, node.pool, f"remove node {node.id}")
+    else:
+        pool = _steady(world, node.pool, f"remove node {node.id}")
+        if node.leaves:
+            raise RequestRefused("OperationNotValidOnNode", f"node {node.id} is leavingpool; cannot remove it again")
+        yield PoolResizing(pool=pool.id, target=pool.target - 1, option=request.option)
+    yield from drains.operate(world, node, "remove", request.option, nodes.on_request_of(request.reason))
 
 
 def node_id(pool: PoolId, number: int) -> NodeId:
@@ -139,24 +159,45 @@ def rule(world: World, pool: Pool) -> Iterator[Event]:
         if pool.leaving < len(pool.nodes):
             for node in [world.nodes[node_id] for node_id in pool.nodes]:
                 if node.state != "leavingpool":
-                    yield nodes.leave(node)
+                    yield drains.operation(node, "remove", "requeue", "the pool is deleted")
         if not pool.nodes:
             yield PoolDeleted(pool=pool.id)
         return
     if pool.allocation == "resizing":
         yield from _approach(world, pool)
-    if pool.allocation != "steady" and not pool.unsettled:
-        yield PoolSteady(pool=pool.id, errors=_shortfalls(world, pool))
+    if pool.allocation == "stopping" or (pool.allocation == "resizing" and not pool.unsettled):
+        yield end_resize(world, pool)
+
+
+def end_resize(world: World, pool: Pool) -> PoolSteady:
+    """The end of a resize, whatever it has reached: with what it could not reach, and why (rule 1)."""
+    coming = [node for node_id in pool.unsettled if not (node := world.nodes[node_id]).leaves]
+    going = [node for node_id in pool.unsettled if (node := world.nodes[node_id]).leaves]
+    errors = [*_shortfalls(world, pool)]
+    why = "the resize was stopped" if pool.allocation == "stopping" else "the resize ran out of time"
+    if coming:
+        code = "ResizeStopped" if pool.allocation == "stopping" else "AllocationTimedout"
+        errors.append(f"{code}: {why} before these nodes had come, which may still come: {_named(coming)}")
+    if going:
+        code = "ResizeStopped" if pool.allocation == "stopping" else "RemoveNodesFailed"
+        errors.append(f"{code}: {why} before these nodes had gone, which go on leaving: {_named(going)}")
+    return PoolSteady(pool=pool.id, errors=tuple(errors))
+
+
+def _named(some: Sequence[Node]) -> str:
+    named = [f"{node.id} ({'draining' if node.draining is not None else node.state})" for node in some[: limits.NODES_NAMED_MAX]]
+    more = len(some) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
 
 
 def _approach(world: World, pool: Pool) -> Iterator[Event]:
-    present = len(pool.nodes) - pool.leaving
+    present = len(pool.nodes) - pool.leaving - len(pool.draining)
     for _ in range(pool.target - present):
         yield NodeAdded(pool=pool.id, node=node_id(pool.id, pool.added))
     if (surplus := present - pool.target) > 0:
-        staying = [world.nodes[node_id] for node_id in pool.nodes if world.nodes[node_id].state != "leavingpool"]
+        staying = [node for node_id in pool.nodes if not (node := world.nodes[node_id]).leaves]
         for node in sorted(staying, key=lambda node: -node.number)[:surplus]:
-            yield nodes.leave(node)
+            yield from drains.operate(world, node, "remove", pool.option, _RESIZED)
 
 
 def _shortfalls(world: World, pool: Pool) -> tuple[str, ...]:
@@ -187,14 +228,18 @@ def on_created(world: World, event: PoolCreated, at: Micros) -> None:
     world.agenda.pool(event.pool)
 
 
-def on_allocation(world: World, event: PoolResizing | PoolResizeStopping | PoolSteady, _at: Micros) -> None:
+def on_allocation(world: World, event: PoolResizing | PoolResizeStopping | PoolSteady, at: Micros) -> None:
     pool = world.pools[event.pool]
     pool.allocation = ALLOCATION.move(pool.allocation, event, event.pool)
     if isinstance(event, PoolResizing):
-        pool.target = event.target
-        pool.errors = ()
+        pool.target, pool.option, pool.errors = event.target, event.option, ()
+        pool.resize_due = Micros(at + (pool.spec.resize_timeout if event.timeout is None else event.timeout))
+        world.add_deadline(pool.resize_due, "resize", pool.id)
     elif isinstance(event, PoolSteady):
-        pool.errors = event.errors
+        pool.errors, pool.resize_due = event.errors, None
+        for late in pool.unsettled:
+            world.nodes[late].overdue = True
+        pool.unsettled.clear()
     world.agenda.pool(event.pool)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from . import events as e
-from .history import OUTCOMES, History, Seen, places
+from .history import OUTCOMES, History, Seen
 from .judging import Invariant, invariant, launches, node_of
 from .machine import ABSENT
 from .subjects import Key, moves, state_in, target_of
@@ -26,9 +26,9 @@ def executions_live_only_on_nodes_that_are_up(history: History, seen: Seen) -> I
 
 @invariant(e.TaskPreparing, e.ExecutionRequested, rule="semantics 1.5; core/node.py, rule 5")
 def disabled_scheduling_is_respected(history: History, seen: Seen) -> Iterator[str]:
-    """A node whose scheduling is disabled is given no task."""
+    """A node whose scheduling is disabled is given no task; one that waited there for preparation already may run."""
     event = seen.event
-    if places(event) is not None and history.state("scheduling", node_of(event)) == "disabled":
+    if history.gives_task(event) and history.state("scheduling", node_of(event)) == "disabled":
         yield f"a task is placed on {node_of(event)}"
 
 

@@ -22,7 +22,7 @@ from .failure import FailureInfo, ended_failure, exit_code_failure, internal_ret
 from .ids import JobId, Micros, NodeId
 from .machine import ABSENT, Machine, rows
 from .outcome import Ended, NeverRan, Outcome, Unresolved
-from .world import Execution, Job, Release, Stop, World, present
+from .world import Execution, Job, Node, Release, Stop, World, present
 
 RELEASE: Final = Machine(
     "release",
@@ -80,15 +80,20 @@ def reached(world: World, job: Job, node: NodeId, what: Reached) -> Iterator[Eve
 def pay(world: World, job: Job) -> Iterator[Event]:
     """Start or settle every release that an ending job owes and whose node is not just coming back (rules 2 and 5)."""
     spec = present(job.spec.job_release_task)
-    for node_id in list(job.owed):
+    for node_id in list(job.payable):
         node = world.nodes[node_id]
         if node.state in _CANNOT_RUN:
             yield ReleaseAbandoned(job=job.id, node=node_id, cause=_CANNOT_RUN[node.state])
-        elif node.state in _UP:
+        else:
             release = job.releases[node_id]
             event = executions.request(world, "release", job.id, spec.id, node_id, release.launches + 1)
             yield event
             yield ReleaseStarted(job=job.id, node=node_id, execution=event.execution)
+
+
+def is_payable(node: Node) -> bool:
+    """Whether a release that is owed on the node can be started or given up now: it is not just coming back."""
+    return node.state in _UP or node.state in _CANNOT_RUN
 
 
 def abandon(job: Job, node: NodeId, cause: str) -> Iterator[Event]:
@@ -157,7 +162,7 @@ def on_started(world: World, event: ReleaseStarted, at: Micros) -> None:
     release.launches += 1
     release.started_at = at
     release.ended_at = release.exit_code = release.result = release.failure = None
-    del job.owed[event.node]
+    _settle(job, event.node)
     job.releasing += 1
 
 
@@ -186,14 +191,28 @@ def on_abandoned(world: World, event: ReleaseAbandoned, _at: Micros) -> None:
     release.state = RELEASE.move(release.state, event, _name(event.job, event.node))
     release.abandoned_because = event.cause
     release.internal = 0
-    del job.owed[event.node]
+    _settle(job, event.node)
     world.agenda.job(event.job)
 
 
 def _owe(world: World, job: Job, node: NodeId) -> None:
     job.owed[node] = None
+    index_debt(job, world.nodes[node])
     world.agenda.job(job.id)
     world.agenda.node(node)
+
+
+def index_debt(job: Job, node: Node) -> None:
+    """Bring the job's list of debts that something can be done about up to date with one node's state."""
+    if node.id in job.owed and is_payable(node):
+        job.payable[node.id] = None
+    else:
+        job.payable.pop(node.id, None)
+
+
+def _settle(job: Job, node: NodeId) -> None:
+    del job.owed[node]
+    job.payable.pop(node, None)
 
 
 def _find(world: World, event: ReleaseStarted | ReleaseInterrupted | ReleaseCompleted | ReleaseAbandoned) -> tuple[Job, Release]:

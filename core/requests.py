@@ -1,12 +1,14 @@
 """Requests: what a caller wants.  Each may be refused, and then nothing is recorded but the reply.
 
-Codes of refusals are Azure Batch's (semantics section 1.7).
+Codes of refusals are Azure Batch's (semantics section 1.7).  `option` says what becomes of the tasks that are on a node: `requeue` (they run
+again elsewhere, and no retry is counted), `terminate` (they end as failed) or `taskcompletion` (the node takes no more of them, and what was
+asked for happens when they have ended).  `reason` is a user's own words for the record.
 """
 
 from attrs import frozen
 
-from .ids import JobId, NodeId, PoolId, TaskId
-from .specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
+from .ids import Duration, JobId, NodeId, PoolId, TaskId
+from .specs import DisableTasks, JobSpec, NodeOption, PoolSpec, TaskSpec
 
 
 @frozen(kw_only=True)
@@ -16,10 +18,12 @@ class CreatePool:
 
 @frozen(kw_only=True)
 class ResizePool:
-    """Bring a pool to `target` nodes; surplus nodes leave, the youngest first, and their tasks are requeued."""
+    """Bring a pool to `target` nodes; surplus nodes leave, the youngest first.  `resize_timeout` None is the pool's own."""
 
     pool: PoolId
     target: int
+    option: NodeOption = "requeue"
+    resize_timeout: Duration | None = None
 
 
 @frozen(kw_only=True)
@@ -102,6 +106,8 @@ class ReactivateTask:
 @frozen(kw_only=True)
 class RebootNode:
     node: NodeId
+    option: NodeOption = "requeue"
+    reason: str = ""
 
 
 @frozen(kw_only=True)
@@ -109,16 +115,22 @@ class ReimageNode:
     """Give the node back as new: its files are gone, and so is what preparation did there."""
 
     node: NodeId
+    option: NodeOption = "requeue"
+    reason: str = ""
 
 
 @frozen(kw_only=True)
 class RemoveNode:
     node: NodeId
+    option: NodeOption = "requeue"
+    reason: str = ""
 
 
 @frozen(kw_only=True)
 class DeallocateNode:
     node: NodeId
+    option: NodeOption = "requeue"
+    reason: str = ""
 
 
 @frozen(kw_only=True)
@@ -130,13 +142,17 @@ class StartNode:
 
 @frozen(kw_only=True)
 class DisableScheduling:
-    """Place no more tasks on the node; running ones are requeued, and then it is offline."""
+    """Place no more tasks on the node; when those that are there have gone or ended, it is offline."""
 
     node: NodeId
+    option: NodeOption = "requeue"
+    reason: str = ""
 
 
 @frozen(kw_only=True)
 class EnableScheduling:
+    """Let the node take tasks again, which also ends a drain, whatever that was for."""
+
     node: NodeId
 
 

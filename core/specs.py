@@ -20,6 +20,8 @@ OnTaskFailure = Literal["noaction", "performexitoptionsjobaction"]
 JobAction = Literal["none", "disable", "terminate"]
 DependencyAction = Literal["satisfy", "block"]
 DisableTasks = Literal["requeue", "terminate", "wait"]
+NodeOption = Literal["requeue", "terminate", "taskcompletion"]
+"""What becomes of a node's tasks when something is done to it: they run again elsewhere, are ended as failed, or are waited for."""
 AutoUserScope = Literal["pool"]
 """Azure Batch has `task` too, for a user made for one task alone: none is made here."""
 ElevationLevel = Literal["nonadmin", "admin"]
@@ -232,7 +234,10 @@ class TaskSchedulingPolicy:
 
 @frozen(kw_only=True)
 class PoolSpec:
-    """A pool: how many nodes, through which executor, with how many task slots each."""
+    """A pool: how many nodes, through which executor, with how many task slots each.
+
+    `resize_timeout` is how long a resize may last before it is over with what it has reached.
+    """
 
     id: PoolId
     executor: str = "local"
@@ -240,6 +245,9 @@ class PoolSpec:
     task_slots_per_node: int = 1
     task_scheduling_policy: TaskSchedulingPolicy = TaskSchedulingPolicy()
     start_task: StartTaskSpec | None = None
+    display_name: str | None = None
+    metadata: tuple[MetadataItem, ...] = ()
+    resize_timeout: Duration = limits.RESIZE_TIMEOUT
 
 
 def split_command_line(command_line: str) -> list[str]:

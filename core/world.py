@@ -17,10 +17,10 @@ from typing import Literal, TypeVar
 from attrs import Factory, define, field, frozen
 
 from .errors import ImpossibleEvent
-from .events import StopThen
+from .events import NodeOperation, StopThen
 from .failure import FailureInfo, Result
 from .ids import ExecutionId, ExecutionKind, JobId, Micros, NodeId, PoolId, TaskId
-from .specs import DisableTasks, JobAction, JobSpec, PoolSpec, TaskSpec
+from .specs import DisableTasks, JobAction, JobSpec, NodeOption, PoolSpec, TaskSpec
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ CommandKey = tuple[Literal["run", "stop", "boot", "retire"], int | NodeId, int]
 """What a command is identified by: its verb, its execution or node, and for a node its incarnation."""
 
 
-DeadlineKind = Literal["execution", "job", "retry"]
+DeadlineKind = Literal["execution", "job", "retry", "resize"]
 """Which limit in time: see `deadlines` for what each is about."""
 
 Deadline = tuple[Micros, DeadlineKind, tuple[int | str, ...]]
@@ -42,6 +42,15 @@ class Stop:
     then: StopThen
     cause: str
     failure: FailureInfo | None
+
+
+@frozen(kw_only=True)
+class Drain:
+    """What is to happen to a node when nothing of a job is left there: a wish, which is not yet the fact."""
+
+    then: NodeOperation
+    cause: str
+    since: Micros
 
 
 @define(kw_only=True)
@@ -151,6 +160,8 @@ class Job:
     releases: dict[NodeId, Release] = Factory(dict)
     owed: dict[NodeId, None] = Factory(dict)
     """Nodes whose release is owed and not running."""
+    payable: dict[NodeId, None] = Factory(dict)
+    """Those of them that are up, or down for longer than a boot: where a release can be started or given up."""
     releasing: int = 0
     ineligible: dict[NodeId, None] = Factory(dict)
     """Nodes of the pool that may take none of this job's tasks, because preparation failed there."""
@@ -201,6 +212,18 @@ class Node:
     tasks_succeeded: int = 0
     owes: CommandKey | None = None
     """The boot or retire command that the node is waiting for."""
+    draining: Drain | None = None
+    ends_tasks: bool = False
+    """Whether the tasks that were here when the node went down are ended, and not requeued."""
+    overdue: bool = False
+    """Whether a resize of the pool was over before the node had come or gone: none waits for it any more."""
+    disabled_because: str | None = None
+    """The reason that a user gave for disabling scheduling."""
+
+    @property
+    def leaves(self) -> bool:
+        """Whether the node is on its way out of its pool, at once or when it has drained."""
+        return self.state == "leavingpool" or (self.draining is not None and self.draining.then == "remove")
 
 
 @define(kw_only=True)
@@ -215,8 +238,14 @@ class Pool:
     added: int = 0
     nodes: dict[NodeId, None] = Factory(dict)
     unsettled: dict[NodeId, None] = Factory(dict)
-    """Nodes being created or leaving: a resize is over when there are none."""
+    """Nodes being created or leaving that a resize waits for: it is over when there are none."""
     leaving: int = 0
+    draining: dict[NodeId, None] = Factory(dict)
+    """Nodes that leave when they have drained."""
+    option: NodeOption = "requeue"
+    """What becomes of the tasks of nodes that the latest resize removes."""
+    resize_due: Micros | None = None
+    """When the resize is over at the latest, while there is one."""
     errors: tuple[str, ...] = ()
     free: list[OrderedDict[NodeId, None]] = Factory(list)
     """`free[k]`: nodes that may take tasks and have exactly k free slots, the longest so first.
@@ -326,7 +355,20 @@ def drop_node_index(pool: Pool, node: NodeId) -> None:
 
 def takes_tasks(node: Node) -> bool:
     """Whether the scheduler may place tasks on the node at all."""
-    return node.state in {"idle", "running"} and node.scheduling == "enabled"
+    return node.state in {"idle", "running"} and node.scheduling == "enabled" and node.draining is None
+
+
+def settle_node(world: World, node: Node) -> None:
+    """Bring what the pool knows of nodes that come and go up to date with one of them."""
+    pool = world.pools[node.pool]
+    if node.leaves and node.state != "leavingpool":
+        pool.draining[node.id] = None
+    else:
+        pool.draining.pop(node.id, None)
+    if (node.state == "creating" or node.leaves) and not node.overdue:
+        pool.unsettled[node.id] = None
+    else:
+        pool.unsettled.pop(node.id, None)
 
 
 def owe_node(world: World, node: Node) -> None:

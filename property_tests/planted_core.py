@@ -67,7 +67,10 @@ def every_mark_opens_every_scope() -> AbstractContextManager[None]:
 
 
 def a_completed_release_is_owed_again() -> AbstractContextManager[None]:
-    return fold(e.ReleaseCompleted, lambda of, event: of.jobs[event.job].owed.setdefault(event.node, None))
+    def owe(of: world.World, event: e.ReleaseCompleted) -> None:
+        of.jobs[event.job].owed[event.node] = of.jobs[event.job].payable[event.node] = None
+
+    return fold(e.ReleaseCompleted, owe)
 
 
 def deleting_runs_releases_again() -> AbstractContextManager[None]:
@@ -145,13 +148,7 @@ def releases_always_succeed() -> AbstractContextManager[None]:
 
 
 def releases_run_on_nodes_that_reboot() -> AbstractContextManager[None]:
-    def wrong(_right: Any, of: world.World, found: world.Job) -> Iterator[e.Event]:
-        for where in list(found.owed):
-            event = execution.request(of, "release", found.id, "jobrelease", where, 1)
-            yield event
-            yield e.ReleaseStarted(job=found.id, node=where, execution=event.execution)
-
-    return around(release, "pay", wrong)
+    return swapped(release, "is_payable", lambda _: True)
 
 
 def scheduling_is_ignored() -> AbstractContextManager[None]:
@@ -228,7 +225,7 @@ def limits_come_early() -> AbstractContextManager[None]:
 
 
 def running_nodes_begin_to_run() -> AbstractContextManager[None]:
-    def wrong(_right: Any, found: world.Node) -> Iterator[e.Event]:
+    def wrong(_right: Any, _of: world.World, found: world.Node) -> Iterator[e.Event]:
         if found.tasks:
             yield e.NodeRunning(node=found.id)
 

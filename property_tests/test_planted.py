@@ -6,6 +6,7 @@ What is compared is the first event that anything objects to, with the set of in
 
 import attrs
 import planted_core
+import planted_drains
 import planted_limits
 import pytest
 from hypothesis import Phase, settings
@@ -32,7 +33,7 @@ from jobledger.testing.stage import Broken, Stage
 from jobledger.testing.trail import Trail
 from jobledger.testing.walks import CoreWalk
 
-CATALOGUE = [*planted_core.CATALOGUE, *planted_limits.CATALOGUE]
+CATALOGUE = [*planted_core.CATALOGUE, *planted_drains.CATALOGUE, *planted_limits.CATALOGUE]
 
 
 @pytest.mark.parametrize("planted", CATALOGUE, ids=lambda planted: planted.name)

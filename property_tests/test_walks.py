@@ -22,18 +22,19 @@ from jobledger.core.requests import (
     ResizePool,
     StartNode,
     StopResize,
+    SubmitJob,
     TerminateJob,
     TerminateTask,
 )
-from jobledger.core.specs import JobSpec, PoolInfo, PreparationSpec, ReleaseSpec, StartTaskSpec
+from jobledger.core.specs import JobSpec, PoolInfo, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec
 from jobledger.testing.stage import RowTaken
 from jobledger.testing.trail import Trail
 from jobledger.testing.walks import CoreWalk
 
 
-def job(*, prep=True, **more):
+def job(name="j", *, prep=True, **more):
     return JobSpec(
-        id="j",
+        id=name,
         pool_info=PoolInfo(pool_id="p"),
         job_preparation_task=PreparationSpec(command_line="prepare") if prep else None,
         job_release_task=ReleaseSpec(command_line="release") if prep else None,
@@ -42,6 +43,20 @@ def job(*, prep=True, **more):
 
 
 START = StartTaskSpec(command_line="start", max_task_retry_count=1)
+PATIENT = "taskcompletion"
+
+
+def busy(rows):
+    """A node with a task that runs and another that waits for the preparation of its job."""
+    more = job("k", on_all_tasks_complete="terminatejob")
+    trail = Trail(rows, slots=2, job=job(prep=False)).arrive()
+    return trail.do(SubmitJob(spec=more, tasks=(TaskSpec(id="t", command_line="work"),))).arrive()
+
+
+def releasing(rows):
+    """A node that is idle while a release runs there."""
+    return Trail(rows, job=job()).exit(0, 0).do(TerminateJob(job="j")).arrive()
+
 
 # How the node p-1 comes into each state, on a trail whose node is up and idle unless `boot` says otherwise.
 NODE_STATES = {
@@ -60,20 +75,25 @@ NODE_STATES = {
     "deallocated": lambda rows: Trail(rows).do(DeallocateNode(node="p-1")).arrive(),
     "starting": lambda rows: Trail(rows).do(DeallocateNode(node="p-1")).arrive().do(StartNode(node="p-1")),
     "leavingpool": lambda rows: Trail(rows).do(RemoveNode(node="p-1")),
+    "running, draining": lambda rows: busy(rows).do(DeallocateNode(node="p-1", option=PATIENT)),
+    "running, draining to leave": lambda rows: busy(rows).do(RemoveNode(node="p-1", option=PATIENT)),
+    "idle, draining": lambda rows: releasing(rows).do(DeallocateNode(node="p-1", option=PATIENT)),
+    "offline, draining": lambda rows: releasing(rows).do(DeallocateNode(node="p-1", option=PATIENT), DisableScheduling(node="p-1")),
+    "offline, draining to leave": lambda rows: releasing(rows).do(DisableScheduling(node="p-1"), RemoveNode(node="p-1", option=PATIENT)),
 }
 
 
 def of_nodes(rows, state):
     """All that may be wished of a node or happen to it, in one state."""
-    for wish in (RebootNode, ReimageNode, DeallocateNode, StartNode, RemoveNode, DisableScheduling, EnableScheduling):
+    for wish in NODE_WISHES:
         trail = NODE_STATES[state](rows)
-        assert trail.world.nodes["p-1"].state == state
-        trail.take(wish(node="p-1"))
-        trail.rest()
-    for wish in (DeletePool(pool="p"), ResizePool(pool="p", target=0), StopResize(pool="p")):
-        trail = NODE_STATES[state](rows)
+        assert trail.world.nodes["p-1"].state == state.partition(",")[0]
+        assert (trail.world.nodes["p-1"].draining is not None) == ("draining" in state)
         trail.take(wish)
         trail.rest()
+    trail = NODE_STATES[state](rows)
+    trail.wake()
+    trail.rest()
     for fault in ("unusable", "lost", "preempted", "wiped"):
         trail = NODE_STATES[state](rows)
         trail.take(trail.executor.fault("p-1", fault))
@@ -83,6 +103,16 @@ def of_nodes(rows, state):
         trail.executor.cut_power("p-1")
     trail.rest()
 
+
+OPTIONS = ("requeue", "terminate", PATIENT)
+NODE_WISHES = [
+    *(wish(node="p-1", option=option) for wish in (RebootNode, ReimageNode, DeallocateNode, RemoveNode, DisableScheduling) for option in OPTIONS),
+    StartNode(node="p-1"),
+    EnableScheduling(node="p-1"),
+    DeletePool(pool="p"),
+    *(ResizePool(pool="p", target=0, option=option) for option in OPTIONS),
+    StopResize(pool="p"),
+]
 
 # How the job j comes into each state, with a task that runs on p-1.
 JOB_STATES = {

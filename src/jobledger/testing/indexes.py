@@ -12,6 +12,7 @@ from jobledger.core.ids import Micros
 from jobledger.core.world import Job, Node, Pool, Task, World, node_command_key, takes_tasks
 
 _LIVE_JOB = {"active", "disabling", "disabled", "enabling"}
+_COMING_BACK = {"creating", "starting", "waitingforstarttask", "rebooting"}
 
 
 def index_faults(world: World) -> list[str]:
@@ -50,6 +51,9 @@ def _limits(world: World) -> Iterator[Micros]:
         if limit is not None and job.state in _LIVE_JOB:
             yield Micros(job.created_at + limit)
         yield from (task.retry_at for task in job.tasks.values() if task.retry_at is not None)
+    for pool in world.pools.values():
+        if pool.resize_due is not None and pool.state == "active":
+            yield pool.resize_due
 
 
 def _pool(world: World, pool: Pool) -> Iterator[str]:
@@ -67,8 +71,12 @@ def _pool(world: World, pool: Pool) -> Iterator[str]:
         "free", [set(bucket) for bucket in pool.free], [{node for node, count in free.items() if count == k and k} for k in range(slots + 1)]
     )
     yield from _differs("ready", pool.ready, sorted(ready))
-    yield from _differs("unsettled", set(pool.unsettled), {node.id for node in nodes if node.state in {"creating", "leavingpool"}})
+    draining = {node.id for node in nodes if node.draining is not None and node.draining.then == "remove"}
+    coming_or_going = {node.id for node in nodes if node.state in {"creating", "leavingpool"}} | draining
+    yield from _differs("unsettled", set(pool.unsettled), {node for node in coming_or_going if not world.nodes[node].overdue})
     yield from _differs("leaving", pool.leaving, sum(node.state == "leavingpool" for node in nodes))
+    yield from _differs("draining", set(pool.draining), draining)
+    yield from _differs("resize_due", pool.resize_due is None, pool.allocation == "steady")
 
 
 def _node(world: World, node: Node) -> Iterator[str]:
@@ -107,6 +115,8 @@ def _job(world: World, job: Job) -> Iterator[str]:
     yield from _differs("unstopped", set(job.unstopped), unstopped)
     yield from _differs("stopping", job.stopping, sum(one.kind == "task" and one.stop is not None for one in live.values()))
     yield from _differs("owed", set(job.owed), {node for node, release in job.releases.items() if release.state == "owed"})
+    up_or_gone = {node for node in job.owed if world.nodes[node].state not in _COMING_BACK}
+    yield from _differs("payable", set(job.payable), up_or_gone)
     yield from _differs("releasing", job.releasing, sum(release.state == "running" for release in job.releases.values()))
     yield from _differs("releasing executions", job.releasing, sum(one.kind == "release" for one in live.values()))
     for node, preparation in job.preparations.items():

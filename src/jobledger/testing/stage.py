@@ -217,6 +217,7 @@ class Stage:
         """Hold that nothing waits for anything that could happen by itself."""
         for node in self.world.nodes.values():
             self._hold(node.state in _QUIET_NODE, f"node {node.id} is {node.state} and nothing is under way")
+            self._hold(node.draining is None, f"node {node.id} drains and nothing is under way")
         for pool in self.world.pools.values():
             self._hold((pool.state, pool.allocation) == ("active", "steady"), f"pool {pool.id} is {pool.state} and {pool.allocation}")
         for job in self.world.jobs.values():

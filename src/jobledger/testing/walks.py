@@ -8,13 +8,14 @@
 3. Subclass `CoreWalk` and give it `rows` to learn which rows of which tables were taken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, TypeVar
 
 from attrs import evolve
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from jobledger.core import limits
 from jobledger.core import reports as r
 from jobledger.core import requests as q
 from jobledger.core import specs as s
@@ -47,17 +48,17 @@ DISABLE: st.SearchStrategy[s.DisableTasks] = st.sampled_from(["requeue", "termin
 JobWish = type[q.TerminateJob] | type[q.DeleteJob] | type[q.EnableJob] | None
 """None is to disable it."""
 JOB_WISHES: st.SearchStrategy[JobWish] = st.sampled_from([q.TerminateJob, q.DeleteJob, q.EnableJob, None, None])
-NodeWish = (
-    type[q.RebootNode]
-    | type[q.ReimageNode]
-    | type[q.RemoveNode]
-    | type[q.DeallocateNode]
-    | type[q.StartNode]
-    | type[q.DisableScheduling]
-    | type[q.EnableScheduling]
-)
+OPTIONS: st.SearchStrategy[s.NodeOption] = st.sampled_from(["requeue", "terminate", "taskcompletion", "taskcompletion"])
+NodeWish = Callable[[NodeId, s.NodeOption], q.Request]
+REBOOT: NodeWish = lambda node, option: q.RebootNode(node=node, option=option)  # noqa: E731 - a wish in a list of wishes
+REIMAGE: NodeWish = lambda node, option: q.ReimageNode(node=node, option=option)  # noqa: E731 - the same
+REMOVE: NodeWish = lambda node, option: q.RemoveNode(node=node, option=option)  # noqa: E731 - the same
+DEALLOCATE: NodeWish = lambda node, option: q.DeallocateNode(node=node, option=option)  # noqa: E731 - the same
+START: NodeWish = lambda node, _: q.StartNode(node=node)  # noqa: E731 - the same
+DISABLE_SCHEDULING: NodeWish = lambda node, option: q.DisableScheduling(node=node, option=option)  # noqa: E731 - the same
+ENABLE_SCHEDULING: NodeWish = lambda node, _: q.EnableScheduling(node=node)  # noqa: E731 - the same
 NODE_WISHES: st.SearchStrategy[NodeWish] = st.sampled_from(
-    [q.RebootNode, q.ReimageNode, q.RebootNode, q.ReimageNode, q.RemoveNode, q.DeallocateNode, q.StartNode, q.DisableScheduling, q.EnableScheduling]
+    [REBOOT, REIMAGE, REBOOT, REIMAGE, REMOVE, DEALLOCATE, START, DISABLE_SCHEDULING, ENABLE_SCHEDULING]
 )
 
 DELAYS = st.sampled_from([(0, None), (0, None), (2 * SECOND, None), (2 * SECOND, 3 * SECOND)])
@@ -115,6 +116,7 @@ def pools(draw: st.DrawFn, ids: Sequence[PoolId]) -> s.PoolSpec:
         task_slots_per_node=draw(st.integers(1, 3)),
         task_scheduling_policy=s.TaskSchedulingPolicy(node_fill_type=draw(st.sampled_from(["spread", "pack"]))),
         start_task=None if draw(MOSTLY) else draw(start_tasks),
+        resize_timeout=draw(st.sampled_from([limits.RESIZE_TIMEOUT_MIN, limits.RESIZE_TIMEOUT])),
     )
 
 
@@ -298,7 +300,7 @@ class CoreWalk(RuleBasedStateMachine):
 
     # --- time and death ------------------------------------------------------------------------------------
 
-    @rule(length=st.sampled_from([None, Duration(SECOND), Duration(10 * SECOND), Duration(100 * SECOND)]))
+    @rule(length=st.sampled_from([None, Duration(SECOND), Duration(10 * SECOND), Duration(100 * SECOND), limits.RESIZE_TIMEOUT_MIN]))
     def time_passes(self, length: Duration | None) -> None:
         if length is None:
             self.stage.wake()
@@ -352,13 +354,13 @@ class CoreWalk(RuleBasedStateMachine):
         self._calm(calm)
 
     @precondition(lambda self: self.stage.world.pools)
-    @rule(pick=PICK, nodes=st.sampled_from([0, 1, 2, 3, 3, -1, None]))
-    def resize_or_delete_a_pool(self, pick: int, nodes: int | None) -> None:
+    @rule(pick=PICK, nodes=st.sampled_from([0, 1, 2, 3, 3, -1, None]), option=OPTIONS)
+    def resize_or_delete_a_pool(self, pick: int, nodes: int | None, option: s.NodeOption) -> None:
         pool = _pick(pick, list(self.stage.world.pools))
         if nodes is None:
             self.stage.take(q.DeletePool(pool=pool))
         else:
-            self.stage.take(q.ResizePool(pool=pool, target=nodes))
+            self.stage.take(q.ResizePool(pool=pool, target=nodes, option=option))
 
     @precondition(lambda self: any(pool.allocation != "steady" for pool in self.stage.world.pools.values()))
     @rule(pick=PICK)
@@ -366,14 +368,24 @@ class CoreWalk(RuleBasedStateMachine):
         self.stage.take(q.StopResize(pool=_pick(pick, list(self.stage.world.pools))))
 
     @precondition(lambda self: self.stage.world.nodes)
-    @rule(pick=PICK, wish=NODE_WISHES)
-    def a_wish_about_a_node(self, pick: int, wish: NodeWish) -> None:
-        self.stage.take(wish(node=_pick(pick, list(self.stage.world.nodes))))
+    @rule(pick=PICK, wish=NODE_WISHES, option=OPTIONS)
+    def a_wish_about_a_node(self, pick: int, wish: NodeWish, option: s.NodeOption) -> None:
+        self.stage.take(wish(_pick(pick, list(self.stage.world.nodes)), option))
 
     @precondition(lambda self: self._nodes_in(*ON_THEIR_WAY, *GONE))
-    @rule(pick=PICK, wish=st.sampled_from([q.RemoveNode, q.RebootNode, q.StartNode, q.EnableScheduling]))
-    def a_wish_about_a_node_on_its_way(self, pick: int, wish: NodeWish) -> None:
-        self.stage.take(wish(node=_pick(pick, self._nodes_in(*ON_THEIR_WAY, *GONE))))
+    @rule(pick=PICK, wish=st.sampled_from([REMOVE, REBOOT, START, ENABLE_SCHEDULING]), option=OPTIONS)
+    def a_wish_about_a_node_on_its_way(self, pick: int, wish: NodeWish, option: s.NodeOption) -> None:
+        self.stage.take(wish(_pick(pick, self._nodes_in(*ON_THEIR_WAY, *GONE)), option))
+
+    @precondition(lambda self: self._nodes_in("running"))
+    @rule(pick=PICK, wish=st.sampled_from([REBOOT, REIMAGE, REMOVE, DEALLOCATE, DISABLE_SCHEDULING]), option=OPTIONS)
+    def a_wish_about_a_busy_node(self, pick: int, wish: NodeWish, option: s.NodeOption) -> None:
+        self.stage.take(wish(_pick(pick, self._nodes_in("running")), option))
+
+    @precondition(lambda self: self._draining())
+    @rule(pick=PICK, wish=NODE_WISHES, option=OPTIONS)
+    def a_wish_about_a_draining_node(self, pick: int, wish: NodeWish, option: s.NodeOption) -> None:
+        self.stage.take(wish(_pick(pick, self._draining()), option))
 
     # --- faults --------------------------------------------------------------------------------------------
 
@@ -462,6 +474,9 @@ class CoreWalk(RuleBasedStateMachine):
 
     def _nodes_in(self, *states: str) -> list[NodeId]:
         return [node.id for node in self.stage.world.nodes.values() if node.state in states]
+
+    def _draining(self) -> list[NodeId]:
+        return [node.id for node in self.stage.world.nodes.values() if node.draining is not None]
 
     def _machines_up(self) -> list[NodeId]:
         return [node for node, machine in self.stage.executor.machines.items() if machine.up and machine.reachable]
