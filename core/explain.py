@@ -66,6 +66,7 @@ def _task(world: World, job: Job, task: Task) -> Iterator[Reason]:
             yield from _waits_for_preparation(world, job, task.node)
         case "running" if task.execution is not None:
             yield _runs(world.executions[task.execution])
+            yield from _drains(world, world.executions[task.execution].node)
         case _:
             yield _ended(task)
     if task.retries:
@@ -171,6 +172,8 @@ def _node_word(node: Node) -> str:
     """A node's state, why it is in it where that is known, and that it takes no tasks where it is up and was told so."""
     if node.state in {"unusable", "unknown", "preempted"} and node.reason:
         return f"{node.state} ({node.reason})"
+    if node.draining is not None:
+        return f"{node.state} (draining to {node.draining.then})"
     return f"{node.state} (scheduling is disabled)" if node.state in {"idle", "running"} else node.state
 
 
@@ -217,6 +220,13 @@ def _runs(execution: Execution) -> Reason:
     pid = f", process {execution.pid}" if execution.pid is not None else ""
     text = f"{execution.kind} {execution.task} {seen} on {execution.node} (execution {execution.id}{pid}){wish}"
     return Reason(code="Stopping" if execution.stop is not None else "Running", text=text, subject=f"execution {execution.id}")
+
+
+def _drains(world: World, node_id: NodeId) -> Iterator[Reason]:
+    node = world.nodes[node_id]
+    if (drain := node.draining) is not None:
+        text = f"node {node.id} takes no more tasks, and is to {drain.then} when those that are there have ended: {drain.cause}"
+        yield Reason(code="NodeDraining", text=text.replace("is to remove", "is to be removed"), subject=node.id)
 
 
 def _ended(task: Task) -> Reason:

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from .core import requests as q
-from .core.ids import JobId, PoolId, TaskId
-from .core.specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
+from .core.ids import Duration, JobId, NodeId, PoolId, TaskId
+from .core.specs import DisableTasks, JobSpec, NodeOption, PoolSpec, TaskSpec
 
 
 class Asks(ABC):
@@ -25,6 +25,44 @@ class Asks(ABC):
     async def delete_pool(self, pool: PoolId, *, actor: str = "embedder") -> int:
         """Delete a pool; its tasks are requeued and its nodes go."""
         return await self.request(q.DeletePool(pool=pool), actor=actor)
+
+    async def resize_pool(
+        self, pool: PoolId, target: int, option: NodeOption = "requeue", *, resize_timeout: Duration | None = None, actor: str = "embedder"
+    ) -> int:
+        """Bring a pool to `target` nodes; surplus nodes leave, the youngest first."""
+        return await self.request(q.ResizePool(pool=pool, target=target, option=option, resize_timeout=resize_timeout), actor=actor)
+
+    async def stop_resize(self, pool: PoolId, *, actor: str = "embedder") -> int:
+        """Let a resize be over with what it has reached; nothing is rolled back."""
+        return await self.request(q.StopResize(pool=pool), actor=actor)
+
+    async def reboot_node(self, node: NodeId, option: NodeOption = "requeue", *, reason: str = "", actor: str = "embedder") -> int:
+        """Reboot a node; `option` says what becomes of its tasks."""
+        return await self.request(q.RebootNode(node=node, option=option, reason=reason), actor=actor)
+
+    async def reimage_node(self, node: NodeId, option: NodeOption = "requeue", *, reason: str = "", actor: str = "embedder") -> int:
+        """Give a node back as new, without its files; `option` says what becomes of its tasks."""
+        return await self.request(q.ReimageNode(node=node, option=option, reason=reason), actor=actor)
+
+    async def remove_node(self, node: NodeId, option: NodeOption = "requeue", *, reason: str = "", actor: str = "embedder") -> int:
+        """Take a node out of its pool; `option` says what becomes of its tasks."""
+        return await self.request(q.RemoveNode(node=node, option=option, reason=reason), actor=actor)
+
+    async def deallocate_node(self, node: NodeId, option: NodeOption = "requeue", *, reason: str = "", actor: str = "embedder") -> int:
+        """Switch a node off without removing it; `option` says what becomes of its tasks."""
+        return await self.request(q.DeallocateNode(node=node, option=option, reason=reason), actor=actor)
+
+    async def start_node(self, node: NodeId, *, actor: str = "embedder") -> int:
+        """Start a deallocated node again."""
+        return await self.request(q.StartNode(node=node), actor=actor)
+
+    async def disable_scheduling(self, node: NodeId, option: NodeOption = "requeue", *, reason: str = "", actor: str = "embedder") -> int:
+        """Place no more tasks on a node; `option` says what becomes of those that are there."""
+        return await self.request(q.DisableScheduling(node=node, option=option, reason=reason), actor=actor)
+
+    async def enable_scheduling(self, node: NodeId, *, actor: str = "embedder") -> int:
+        """Let a node take tasks again, and undo a drain."""
+        return await self.request(q.EnableScheduling(node=node), actor=actor)
 
     async def submit(self, spec: JobSpec, tasks: Sequence[TaskSpec] = (), *, actor: str = "embedder") -> int:
         """Create a job with its first tasks; the same specification twice is the same job."""

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .core.errors import ExecutorError
-from .core.ids import JobId, PoolId, TaskId
+from .core.ids import Duration, JobId, NodeId, PoolId, TaskId
 from .core.ports import EventStore, Executor, RecordedEvent
 from .core.requests import Request
-from .core.specs import DisableTasks, JobSpec, PoolSpec, TaskSpec
+from .core.specs import DisableTasks, JobSpec, NodeOption, PoolSpec, TaskSpec
 from .core.world import World
 from .engine import DEFAULT_LEDGER, DEFAULT_ROOT, Clock, Engine, wall_clock
 from .eventstore import Durability
@@ -55,6 +55,44 @@ class BlockingEngine:
     def delete_pool(self, pool: PoolId, *, actor: str = "embedder") -> int:
         """Delete a pool; its tasks are requeued and its nodes go."""
         return self._call(self._engine.delete_pool(pool, actor=actor))
+
+    def resize_pool(
+        self, pool: PoolId, target: int, option: NodeOption = "requeue", *, resize_timeout: Duration | None = None, actor: str = "embedder"
+    ) -> int:
+        """Bring a pool to `target` nodes; surplus nodes leave, the youngest first."""
+        return self._call(self._engine.resize_pool(pool, target, option, resize_timeout=resize_timeout, actor=actor))
+
+    def stop_resize(self, pool: PoolId, *, actor: str = "embedder") -> int:
+        """Let a resize be over with what it has reached; nothing is rolled back."""
+        return self._call(self._engine.stop_resize(pool, actor=actor))
+
+    def reboot_node(self, node: NodeId, option: NodeOption = "requeue", *, reason: str = "", actor: str = "embedder") -> int:
+        """Reboot a node; `option` says what becomes of its tasks."""
+        return self._call(self._engine.reboot_node(node, option, reason=reason, actor=actor))
+
+    def reimage_node(self, node: NodeId, option: NodeOption = "requeue", *, reason: str = "", actor: str = "embedder") -> int:
+        """Give a node back as new, without its files; `option` says what becomes of its tasks."""
+        return self._call(self._engine.reimage_node(node, option, reason=reason, actor=actor))
+
+    def remove_node(self, node: NodeId, option: NodeOption = "requeue", *, reason: str = "", actor: str = "embedder") -> int:
+        """Take a node out of its pool; `option` says what becomes of its tasks."""
+        return self._call(self._engine.remove_node(node, option, reason=reason, actor=actor))
+
+    def deallocate_node(self, node: NodeId, option: NodeOption = "requeue", *, reason: str = "", actor: str = "embedder") -> int:
+        """Switch a node off without removing it; `option` says what becomes of its tasks."""
+        return self._call(self._engine.deallocate_node(node, option, reason=reason, actor=actor))
+
+    def start_node(self, node: NodeId, *, actor: str = "embedder") -> int:
+        """Start a deallocated node again."""
+        return self._call(self._engine.start_node(node, actor=actor))
+
+    def disable_scheduling(self, node: NodeId, option: NodeOption = "requeue", *, reason: str = "", actor: str = "embedder") -> int:
+        """Place no more tasks on a node; `option` says what becomes of those that are there."""
+        return self._call(self._engine.disable_scheduling(node, option, reason=reason, actor=actor))
+
+    def enable_scheduling(self, node: NodeId, *, actor: str = "embedder") -> int:
+        """Let a node take tasks again, and undo a drain."""
+        return self._call(self._engine.enable_scheduling(node, actor=actor))
 
     def submit(self, spec: JobSpec, tasks: Sequence[TaskSpec] = (), *, actor: str = "embedder") -> int:
         """Create a job with its first tasks; the same specification twice is the same job."""

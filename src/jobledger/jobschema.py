@@ -63,6 +63,9 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "taskSlotsPerNode": "How many tasks a node runs at the same time.",
         "taskSchedulingPolicy": "How tasks are shared out among the nodes.",
         "startTask": "What runs on a node when it joins the pool and each time it boots.",
+        "displayName": "A name for people; it need not be unique.",
+        "metadata": "Names and values that are stored and shown, and mean nothing to jobledger.",
+        "resizeTimeout": "How long a resize waits for nodes that come or leave, 5 minutes at least; then the pool is steady and says what is missing.",
     },
     specs.TaskSchedulingPolicy: {
         "nodeFillType": "`spread` places a task on the node with the most free slots, `pack` on the one with the fewest.",

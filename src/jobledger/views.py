@@ -2,7 +2,8 @@
 
 Pure projections of a world, made of dicts, lists, texts and numbers.  Names are camelCase, times are RFC 3339 with microseconds,
 and what is absent is left out.  Where Azure Batch has no field for what the ledger knows, one of our own stands beside the
-others; `due`, `releaseState`, `releaseAbandonedBecause`, `blocked`, `reason` and `incarnation` are these.
+others; `due`, `releaseState`, `releaseAbandonedBecause`, `blocked`, `reason`, `incarnation`,
+`bootId`, `draining` and `drainingNodes` are these.
 """
 
 from collections.abc import Iterable, Iterator
@@ -214,7 +215,10 @@ def _run_info(run: Run, *, completed: bool) -> Json:
 
 
 def pool_view(pool: Pool) -> Json:
-    """Azure Batch's pool object, with `executor` and `nodes` (the target it was created with) from the specification."""
+    """Azure Batch's pool object, with `executor` and `nodes` (the target it was created with) from the specification.
+
+    `drainingNodes` (ours) counts those that leave when their tasks have ended.
+    """
     return _present(
         {
             "id": pool.id,
@@ -225,6 +229,7 @@ def pool_view(pool: Pool) -> Json:
             **unstructure(pool.spec),
             "targetDedicatedNodes": pool.target,
             "currentDedicatedNodes": len(pool.nodes),
+            "drainingNodes": len(pool.draining) or None,
             "resizeErrors": [_resize_error(error) for error in pool.errors] or None,
         }
     )
@@ -236,7 +241,9 @@ def _resize_error(error: str) -> Json:
 
 
 def node_view(node: Node) -> Json:
-    """Azure Batch's node object.  `incarnation` counts its boots and `reason` says why it cannot be used; both are ours."""
+    """Azure Batch's node object.  Ours are `bootId`, `incarnation`, which counts its boots, `reason`, which says why it cannot be used or
+    takes no tasks, and `draining`: what happens `then`, when the tasks that are there have ended, and `since` when it takes no more.
+    """
     start = node.start_task
     started = None if start is None else _run_info(start, completed=start.state == "completed")
     if start is not None and started is not None:
@@ -251,8 +258,10 @@ def node_view(node: Node) -> Json:
             "schedulingState": node.scheduling,
             "allocationTime": rfc3339(node.added_at),
             "lastBootTime": _time(node.booted_at),
+            "bootId": node.boot_id,
             "incarnation": node.incarnation,
-            "reason": node.reason,
+            "reason": reason_of(node),
+            "draining": None if node.draining is None else {"then": node.draining.then, "since": rfc3339(node.draining.since)},
             "runningTasksCount": len(node.tasks),
             "runningTaskSlotsCount": len(node.tasks),
             "totalTasksRun": node.tasks_run,
@@ -260,6 +269,11 @@ def node_view(node: Node) -> Json:
             "startTaskInfo": None if started is None else _present(started),
         }
     )
+
+
+def reason_of(node: Node) -> str | None:
+    """Why the node is in its state, drains, or takes no tasks, as far as anybody said."""
+    return node.reason or (node.draining.cause if node.draining is not None else node.disabled_because)
 
 
 # --- helpers --------------------------------------------------------------------------------------------------

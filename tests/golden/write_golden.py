@@ -136,6 +136,14 @@ def tell_all(story: Story) -> None:
         tell(r.NodeFaulted(node=node, fault="preempted", reason="capacity was taken back"), r.NodeReallocated(node=node))
     script |= {"jobrelease": Exits(0)}
 
+    # A node drains under a task, the drain is undone, and another one is ended by something firmer.
+    script |= {"stays": Hangs()}
+    tell(q.SubmitJob(spec=job("drained"), tasks=tasks("stays")))
+    node = story.node_of("drained")
+    tell(q.ReimageNode(node=node, option="taskcompletion", reason="the disk fills up"), q.EnableScheduling(node=node))
+    tell(q.RebootNode(node=node, option="taskcompletion"), q.RebootNode(node=node, option="terminate", reason="in a hurry"))
+    tell(q.TerminateJob(job=JobId("drained")))
+
     # The life of nodes and pools.
     tell(q.DisableScheduling(node=NodeId("main-1")), q.EnableScheduling(node=NodeId("main-1")))
     tell(q.DeallocateNode(node=NodeId("main-1")), q.StartNode(node=NodeId("main-1")))

@@ -21,7 +21,7 @@ from ..core.specs import JobSpec, PoolSpec, TaskSpec
 from ..core.world import Job, Node, Pool, Run, Task, World
 from ..durations import for_people
 from ..eventstore import rfc3339
-from ..views import task_counts
+from ..views import reason_of, task_counts
 from .progress import run_text
 
 FAILURES_SHOWN_MAX: Final = 20
@@ -87,15 +87,15 @@ def _job_row(job: Job, now: Micros) -> Sequence[object]:
 
 def pool_table(world: World) -> Iterator[str]:
     """All pools, a line each."""
-    header = ("pool", "state", "allocation", "executor", "slots per node", "nodes")
+    header = ("pool", "state", "allocation", "executor", "slots per node", "nodes", "resize errors")
     return columns(header, [_pool_row(world, pool) for pool in world.pools.values()])
 
 
 def _pool_row(world: World, pool: Pool) -> Sequence[object]:
-    states = Counter(world.nodes[node].state for node in pool.nodes)
+    states = Counter(_state_text(world.nodes[node]) for node in pool.nodes)
     nodes = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
     wanted = f" (of {pool.target})" if pool.target != len(pool.nodes) else ""
-    return (pool.id, pool.state, pool.allocation, pool.spec.executor, pool.spec.task_slots_per_node, nodes + wanted)
+    return (pool.id, pool.state, pool.allocation, pool.spec.executor, pool.spec.task_slots_per_node, nodes + wanted, "; ".join(pool.errors))
 
 
 def job_status(world: World, job: Job, reasons: Sequence[Reason], root: Path, now: Micros) -> Iterator[str]:
@@ -164,13 +164,18 @@ def node_table(world: World) -> Iterator[str]:
 
 def _node_row(node: Node) -> Sequence[object]:
     booted = at_text(node.booted_at) if node.booted_at is not None else "never"
-    reason = node.reason or ""
+    reason = reason_of(node) or ""
     run = node.start_task
     start = "-" if run is None else run.state if run.state != "completed" else f"exit {run.exit_code}" if run.exit_code is not None else "failed"
     if run is not None and run.failure is not None and node.state == "starttaskfailed":
         reason = failure_text(run.failure, run.exit_code)
     counts = (len(node.tasks), node.tasks_run, node.tasks_succeeded)
-    return (node.id, node.pool, node.state, node.scheduling, *counts, start, booted, reason)
+    return (node.id, node.pool, _state_text(node), node.scheduling, *counts, start, booted, reason)
+
+
+def _state_text(node: Node) -> str:
+    """A node's state, and where it drains what that is for."""
+    return node.state if node.draining is None else f"{node.state} (draining to {node.draining.then})"
 
 
 def task_table(tasks: Iterable[Task], now: Micros) -> Iterator[str]:
