@@ -2,8 +2,9 @@
 
 import pytest
 
+from jobledger.core.deadlines import next_deadline
 from jobledger.core.events import PoolSteady
-from jobledger.core.limits import NODES_PER_POOL_MAX
+from jobledger.core.limits import NODES_PER_POOL_MAX, RESIZE_TIMEOUT, RESIZE_TIMEOUT_MIN
 from jobledger.core.reports import NodeFaulted, NodeReady, NodeRetired
 from jobledger.core.requests import AddTasks, CreatePool, DeletePool, RemoveNode, ResizePool, StopResize, TerminateJob
 from jobledger.core.specs import PoolSpec
@@ -154,6 +155,93 @@ def test_stopping_a_resize_rolls_nothing_back():
 def test_there_must_be_a_resize_to_stop():
     s = steady()
     s.refuses(StopResize(pool="p"), "OperationNotValidOnPool")
+
+
+# --- running out of time --------------------------------------------------------------------------------------
+
+
+def test_a_resize_ends_by_its_timeout_and_says_which_nodes_have_not_come():
+    s = unanswered()
+    began = s.now
+    s.when(NodeReady(node="p-1", boot_id="b", incarnation=1))
+    assert s.wake()[-1] == PoolSteady(
+        pool="p",
+        errors=("AllocationTimedout: the resize ran out of time before these nodes had come, which may still come: p-2 (creating)",),
+    )
+    assert s.now - began == RESIZE_TIMEOUT
+    assert next_deadline(s.world) is None
+
+
+def test_a_node_that_comes_late_is_welcome():
+    s = unanswered()
+    s.wake()
+    s.when(NodeReady(node="p-2", boot_id="b", incarnation=1))
+    assert s.world.nodes["p-2"].state == "idle"
+
+
+def test_a_node_that_never_comes_holds_up_no_later_resize():
+    s = unanswered(1)
+    s.executor.dead.add("p-1")
+    s.wake()
+    assert story(s.when(ResizePool(pool="p", target=2))) == ["pool.resizing p", "node.added p-2"]
+    s.run()
+    assert (pool(s).allocation, pool(s).errors) == ("steady", ())
+    assert story(s.when(RemoveNode(node="p-1"))) == ["pool.resizing p", "node.leaving p-1"]
+    s.wake()
+    (error,) = pool(s).errors
+    assert error == "RemoveNodesFailed: the resize ran out of time before these nodes had gone, which go on leaving: p-1 (leavingpool)"
+    s.refuses(RemoveNode(node="p-1"), "OperationNotValidOnNode")
+    s.finish(ResizePool(pool="p", target=2))
+    assert (pool(s).allocation, list(pool(s).nodes), pool(s).errors) == ("steady", ["p-1", "p-2", "p-3"], ())
+    assert story(s.when(NodeRetired(node="p-1", incarnation=2))) == ["node.removed p-1"]
+
+
+def test_a_node_that_drains_for_longer_than_the_resize_lasts_goes_on_draining(given):
+    s = given(prep=False, script={"t1": Hangs()})
+    s.run()
+    s.when(ResizePool(pool="p", target=0, option="taskcompletion"))
+    s.wake()
+    assert pool(s).errors[0].endswith("which go on leaving: p-1 (draining)")
+    s.answer("task", "exited")
+    s.run()
+    assert pool(s).nodes == {}
+
+
+def test_many_late_nodes_are_counted_and_a_few_are_named():
+    s = unanswered(20)
+    s.wake()
+    assert pool(s).errors[0].endswith("p-8 (creating) and 12 more")
+
+
+@pytest.mark.parametrize(("asked", "lasts"), [(None, 2 * RESIZE_TIMEOUT), (RESIZE_TIMEOUT_MIN, RESIZE_TIMEOUT_MIN)])
+def test_the_timeout_is_the_resizes_own_or_that_of_the_pool(asked, lasts):
+    s = Scenario().given(CreatePool(spec=PoolSpec(id="p", nodes=0, resize_timeout=2 * RESIZE_TIMEOUT)))
+    s.when(ResizePool(pool="p", target=1, resize_timeout=asked))
+    assert next_deadline(s.world) == s.now + lasts
+
+
+def test_a_resize_that_is_over_in_time_has_no_deadline_and_an_old_one_does_not_end_the_next():
+    s = steady()
+    assert next_deadline(s.world) is None
+    s.when(ResizePool(pool="p", target=3))
+    s.run()
+    s.pass_time(RESIZE_TIMEOUT // 2)
+    s.when(ResizePool(pool="p", target=4))
+    s.pass_time(RESIZE_TIMEOUT - RESIZE_TIMEOUT // 4)
+    assert pool(s).allocation == "resizing"
+
+
+def test_a_deleted_pool_has_no_deadline():
+    s = unanswered()
+    s.when(DeletePool(pool="p"))
+    assert next_deadline(s.world) is None
+
+
+def test_a_timeout_below_azures_is_a_mistake():
+    refusal = steady().refuses(ResizePool(pool="p", target=3, resize_timeout=RESIZE_TIMEOUT_MIN - 1), "InvalidPropertyValue")
+    assert "resizeTimeout: must be at least PT5M (Azure Batch's rule)" in str(refusal)
+    refusal = Scenario().refuses(CreatePool(spec=PoolSpec(id="p", resize_timeout=1)), "InvalidPropertyValue")
+    assert "resizeTimeout" in str(refusal)
 
 
 # --- deleting -------------------------------------------------------------------------------------------------
