@@ -168,7 +168,7 @@ def _operate(world: World, node: Node, then: NodeOperation, request: RebootNode 
 
 def _disable_scheduling(world: World, node: Node, request: DisableScheduling) -> Iterator[Event]:
     yield NodeSchedulingDisabled(node=node.id, option=request.option, reason=request.reason)
-    why = "scheduling was disabled on the node" + (f": {request.reason}" if request.reason else "")
+    why = tasks.because("scheduling was disabled on the node", request.reason)
     for job_id, task_id in list(node.tasks) if request.option != "taskcompletion" else ():
         job, task = world.jobs[job_id], world.task(job_id, task_id)
         yield from tasks.end(world, job, task, ended_failure(why)) if request.option == "terminate" else tasks.requeue(world, job, task, why)
@@ -176,7 +176,7 @@ def _disable_scheduling(world: World, node: Node, request: DisableScheduling) ->
 
 def on_request_of(reason: str) -> str:
     """The cause to record of what a user asked for, with the user's own reason."""
-    return f"on request: {reason}" if reason else "on request"
+    return tasks.because("on request", reason)
 
 
 def refuse_option(option: str) -> None:
@@ -327,7 +327,7 @@ def _joined(world: World, node: Node) -> Iterator[Event]:
 
 def _clear(world: World, node: Node, cause: str) -> Iterator[Event]:
     """End what is on a node that goes down: its tasks as failed where that was asked for, and all else to be run again (rule 6)."""
-    why = ended_failure(f"{cause}: {node.reason}" if node.reason else cause)
+    why = ended_failure(tasks.because(cause, node.reason or ""))
     for live in list(node.live):
         execution = world.executions[live]
         if node.ends_tasks and execution.kind == "task":

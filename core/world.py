@@ -395,10 +395,9 @@ def node_command_key(node: Node) -> CommandKey | None:
 
 def enqueue(world: World, job: Job, task: Task) -> None:
     """Put an active task into its job's queue, unless it waits for other tasks or for the time of its next try."""
-    if task.unmet or task.retry_at is not None:
-        return
-    heapq.heappush(job.queue, (task.number, task.spec.id))
-    index_job(world, job)
+    if not task.unmet and task.retry_at is None:
+        heapq.heappush(job.queue, (task.number, task.spec.id))
+    index_job(world, job)  # In any case: what made it active may have made room for another task of the job.
 
 
 def trim_queue(world: World, job: Job) -> None:

@@ -266,3 +266,10 @@ def test_why_a_running_task_was_deleted_is_in_the_event_that_stops_it(given):
     s.run()
     (stop,) = s.when(DeleteTask(job="j", task="t1", reason="no use"))
     assert stop.cause == "the task was deleted: no use"
+
+
+def test_a_task_that_waits_for_its_next_try_makes_room_for_another_of_a_job_with_a_limit_of_parallel_tasks(given):
+    slow = TaskSpec(id="t1", command_line="work", constraints=TaskConstraints(max_task_retry_count=1, retry_delay=10 * SECOND))
+    s = given(slots=2, prep=False, max_parallel_tasks=1, tasks=(slow, "t2"), script={"t1": Exits(1)})
+    s.run()
+    assert (s.world.task("j", "t1").state, s.world.task("j", "t2").result) == ("active", "success")

@@ -41,7 +41,6 @@ _option_option = click.option(
     show_default=True,
     help="What becomes of the tasks there: they run again elsewhere, end as failed, or are waited for.",
 )
-_reason_option = click.option("--reason", default="", help="Why, for the record.")
 
 
 @click.group(cls=ListingGroup)
@@ -141,7 +140,7 @@ def _about_node(name: str, request: type[NodeRequest], said: str, later: str) ->
         @nodes.command(name, help=described.__doc__)
         @_node_argument
         @_option_option
-        @_reason_option
+        @reason_option
         @asking
         def command(node: str, option: NodeOption, reason: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
             text = later if option == "taskcompletion" else said
