@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -10,14 +11,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import HTTPRedirectHandler, Request
 
 import psutil
 import pytest
 
 from jobledger.core.failure import FailureInfo
+from jobledger.executors import web as web_module
 from jobledger.executors.transfers import Fetch, FetchAll, Step, Transfers, Upload
+from jobledger.executors.trouble import Trouble
 
 SIGNATURE = "sig=Abc123%2Fdef456%3D"
 REDIRECTS = {
@@ -200,6 +205,14 @@ def test_a_server_that_does_not_deliver(web: WebServer, wd: Path, path: str, cat
 def test_a_redirect_is_followed(web: WebServer, wd: Path) -> None:
     assert run(wd, Fetch(f"{web.url}/to/body", "in.bin")) is None
     assert (wd / "in.bin").read_bytes() == BODY
+
+
+def test_a_redirect_from_https_to_http_is_not_followed() -> None:
+    handler = next(each for each in web_module._opener().handlers if isinstance(each, HTTPRedirectHandler))
+    asked, wanted = Request("https://host/x?sig=Abc123def"), Message()
+    wanted["location"] = "http://host/x?sig=Abc123def"
+    with pytest.raises(Trouble, match=r"^https://host/x: the server redirects to http://host/x, and from https that is not followed$"):
+        handler.http_error_302(asked, io.BytesIO(), 302, "Found", wanted)
 
 
 def test_a_hiccup_is_tried_again(web: WebServer, wd: Path) -> None:

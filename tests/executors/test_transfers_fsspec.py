@@ -1,6 +1,7 @@
 """Transfers through fsspec: to and from a real FTP server, and where it is not installed."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,6 +92,14 @@ def test_an_error_that_only_the_library_knows(ftp: str, task: Path) -> None:
     failure = run(task, Upload(str(task), "a", ftp.replace("ann", "reader")))
     assert code(failure) == "FileUploadMiscError"
     assert "550" in str(failure)
+
+
+def test_a_library_that_hangs_is_ended(task: Path) -> None:
+    """The server takes the connection and says nothing, and ftplib waits for it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"ftp://127.0.0.1:{silent.getsockname()[1]}/box"
+        run = Transfers(stall_s=2, tries=1).run([FetchAll(url)], folder=task / "wd")
+        assert code(asyncio.run(asyncio.wait_for(run, 60))) == "ResourceContainerListTimedOut"
 
 
 def test_the_extra_is_named_where_fsspec_is_not_installed(task: Path) -> None:
