@@ -19,6 +19,9 @@ RULE_VISITS_MAX: Final = 2 * BATCH_EVENTS_MAX
 COMMAND_LINE_BYTES_MAX: Final = 32_768
 """Longest command line accepted.  Well below the 128 KiB that Linux allows one argument."""
 
+ENVIRONMENT_VALUE_BYTES_MAX: Final = 131_072
+"""Longest value of a secret that is read from elsewhere: Linux gives a program no variable that is longer, its name included."""
+
 TASKS_PER_REQUEST_MAX: Final = 1_000_000
 """Tasks in one request: they become one atomic batch, which has to fit in memory."""
 

@@ -27,12 +27,21 @@ AutoUserScope = Literal["pool"]
 ElevationLevel = Literal["nonadmin", "admin"]
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)
 class EnvironmentSetting:
-    """One environment variable of a command line."""
+    """One environment variable of a command line.
+
+    The value of a `secret` one stays out of the ledger, which has a keyed digest in its place (see `core/secrecy.py`).
+    """
 
     name: str
     value: str = ""
+    secret: bool = False
+
+    def __repr__(self) -> str:
+        """Without the value of a secret: records are printed in messages and tracebacks."""
+        shown = "value=..., secret=True" if self.secret else f"value={self.value!r}"
+        return f"EnvironmentSetting(name={self.name!r}, {shown})"
 
 
 @frozen(kw_only=True)

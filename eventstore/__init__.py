@@ -2,7 +2,7 @@
 
 from os import PathLike
 
-from .codec import decode_request, encode_request, event_as_json, refuse_unless_unicode, rfc3339
+from .codec import decode_request, encode_request, event_as_json, refuse_unless_sealed, refuse_unless_unicode, rfc3339
 from .memory import MemoryStore
 from .schema import Durability
 from .sqlite import SqliteStore
@@ -15,6 +15,7 @@ __all__ = [
     "encode_request",
     "event_as_json",
     "open_store",
+    "refuse_unless_sealed",
     "refuse_unless_unicode",
     "rfc3339",
 ]

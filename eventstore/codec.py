@@ -6,6 +6,7 @@ Invariants.
 3. A name that nobody knows, or a version newer than ours, is refused with its position: what cannot be understood
    is never skipped.  Fields that nobody knows are ignored, so that a field may be added without a new version.
 4. What is encoded is decoded to an equal record (a property test holds it for every type).
+5. The plain value of a secret setting is refused: this is the door to the ledger, and nothing that came in can be taken out.
 
 msgspec encodes and decodes the core's attrs records themselves, with a prepared decoder a type: this is the hot path
 of replay.
@@ -24,6 +25,7 @@ from ..core.events import STORED, Event
 from ..core.ids import Micros
 from ..core.ports import RecordedEvent
 from ..core.requests import Request
+from ..core.secrecy import unsealed_in
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """From the data of one version to the data of the next."""
@@ -75,8 +77,10 @@ class Codec:
         return self._stored[type(event)]
 
     def encode(self, event: Event) -> tuple[str, int, str]:
-        """Stored name, version and JSON text.  Raises `StoreError` for text that is not Unicode (a lone surrogate)."""
+        """Stored name, version and JSON text.  Raises `StoreError` for text that is not Unicode (a lone surrogate), and for an unsealed secret."""
         name, version = self._stored[type(event)]
+        if (secret := unsealed_in(event)) is not None:
+            raise StoreError(f"{name} cannot be recorded: the secret {secret!r} in it is not sealed")
         try:
             return name, version, self._encode(event).decode()
         except UnicodeEncodeError as error:
@@ -126,9 +130,16 @@ def refuse_unless_unicode(asked: object) -> None:
         raise RequestRefused("InvalidInput", f"a text in the request is not Unicode ({error.reason})") from error
 
 
+def refuse_unless_sealed(request: Request) -> None:
+    """Raises `RequestRefused` where a secret setting has its plain value: `jobledger.inbox.ask` and `Engine.request` seal what they are given."""
+    if (secret := unsealed_in(request)) is not None:
+        raise RequestRefused("InvalidPropertyValue", f"the secret environment setting {secret!r} has a plain value, which the ledger must not hold")
+
+
 def encode_request(request: Request) -> tuple[str, dict[str, Any]]:
-    """The `kind` (such as `submit-job/1`) and `data` under which the inbox keeps a request.  Raises `RequestRefused` (see above)."""
+    """The `kind` (such as `submit-job/1`) and `data` under which the inbox keeps a request.  Raises `RequestRefused` (see above and below)."""
     refuse_unless_unicode(request)
+    refuse_unless_sealed(request)
     name, version = REQUESTS[type(request)]
     return f"{name}/{version}", _plain(request)
 

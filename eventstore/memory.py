@@ -114,13 +114,14 @@ class MemoryStore:
             return self._lease
 
     def put_request(self, request: InboxRequest) -> None:
-        """Leave a request for the engine.  Raises `StoreError` where its id was used before."""
+        """Leave a request for the engine.  Raises `StoreError` where its id was used before, and for an unsealed secret."""
+        text = rules.letter_text(request)
         with self._changed:
             self._check_open()
             if request.id in self._letters:
                 raise rules.already_put(request.id)
             # A copy through JSON: what a store on disk would give back, and out of the caller's reach.
-            self._letters[request.id] = _Letter(evolve(request, data=json.loads(json.dumps(request.data))))
+            self._letters[request.id] = _Letter(evolve(request, data=json.loads(text)))
             self._changed.notify_all()
 
     def pending_requests(self) -> Sequence[InboxRequest]:

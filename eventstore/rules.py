@@ -4,13 +4,19 @@ One engine drives a ledger, and one that was replaced can no longer write.  A le
 lease is given up, because it is what tells an engine that woke from a long pause that its time is over.
 """
 
+import json
 import secrets
+from typing import Any, Final
 
 from attrs import evolve
 
 from ..core.errors import AppendConflict, LeaseLost, LedgerBusy, StoreError
 from ..core.ids import SECOND, Duration, Micros
-from ..core.ports import Lease
+from ..core.ports import InboxRequest, Lease
+from ..core.secrecy import is_sealed
+
+_MARKED: Final = '"secret": true'
+"""How a secret setting shows in JSON text; most requests have none, and are looked at no further."""
 
 
 def new_ledger_id() -> str:
@@ -44,6 +50,22 @@ def check(current: Lease | None, lease: Lease) -> None:
 
 def in_force(current: Lease | None, lease: Lease) -> bool:
     return current is not None and current.epoch == lease.epoch and current.owner == lease.owner
+
+
+def letter_text(request: InboxRequest) -> str:
+    """A request's data as the JSON text that an inbox keeps.  Raises `StoreError` for an unsealed secret: what once lay there was readable."""
+    text = json.dumps(request.data)
+    if _MARKED in text and _has_unsealed(request.data):
+        raise StoreError(f"request {request.id} cannot be put into the inbox: a secret in it is not sealed")
+    return text
+
+
+def _has_unsealed(data: Any) -> bool:
+    if isinstance(data, dict):
+        if data.get("secret") is True and "name" in data and not is_sealed(str(data.get("value", ""))):
+            return True
+        return any(_has_unsealed(value) for value in data.values())
+    return isinstance(data, (list, tuple)) and any(map(_has_unsealed, data))
 
 
 def already_put(request: str) -> StoreError:

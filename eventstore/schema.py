@@ -2,7 +2,7 @@
 
 Invariants.
 1. A ledger is at its path whole or not at all: it is made under another name and linked into place.
-2. The file, and with it SQLite's `-wal` and `-shm`, is private to its owner.
+2. The file, and with it SQLite's `-wal` and `-shm`, is private to its owner, whatever the umask; so are the folders that are made for it.
 3. Migrations only go forward, all of them in one transaction.  A released file of SQL is never changed.
 4. A file that is no ledger, or one of a newer schema, is left exactly as it was.
 """
@@ -73,9 +73,10 @@ def create(path: Path) -> None:
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        _make_private_folder(path.parent)
+        make_private_folder(path.parent)
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         try:
+            draft.chmod(0o600)  # The umask may have taken from it, and SQLite gives its other files the mode of this one.
             with translated(path), closing(connect(draft, "rw")) as db:
                 db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 db.enable_wal()
@@ -86,7 +87,7 @@ def create(path: Path) -> None:
         finally:
             for leftover in (draft, Path(f"{draft}-wal"), Path(f"{draft}-shm")):
                 leftover.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise StoreError(f"the ledger {path} cannot be made: {error}") from error
 
@@ -255,16 +256,18 @@ def _closed_on_error(db: Database) -> Iterator[None]:
         raise
 
 
-def _make_private_folder(folder: Path) -> None:
+def make_private_folder(folder: Path) -> None:
+    """Make a folder and those above it, private to their owner.  Raises OSError."""
     if folder.is_dir():
         return
-    _make_private_folder(folder.parent)
+    make_private_folder(folder.parent)
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    _sync_folder(folder.parent)
+        folder.chmod(0o700)  # whatever the umask took
+    sync_folder(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the names in a folder as durable as the files they name."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -184,8 +184,8 @@ class SqliteStore:
         return _stored_lease(self._one(_LEASE))[0]
 
     def put_request(self, request: InboxRequest) -> None:
-        """Leave a request for the engine.  Raises `StoreError` where its id was used before."""
-        row = (request.id, request.kind, json.dumps(request.data), request.actor, request.reason, request.submitted_at)
+        """Leave a request for the engine.  Raises `StoreError` where its id was used before, and for an unsealed secret."""
+        row = (request.id, request.kind, rules.letter_text(request), request.actor, request.reason, request.submitted_at)
         with self._write() as writer, schema.transaction(writer):
             try:
                 writer.execute(_PUT, row)

@@ -38,6 +38,7 @@ from ..core.reports import (
 from ..core.specs import UserIdentity
 from . import identity, layout, local_nodes, spawn
 from .local_link import Link, Message
+from .processes import make_private
 from .silence import SilenceWatch
 
 DEFAULT_ROOT: Final = Path(".jobledger/nodes")
@@ -82,7 +83,7 @@ class LocalExecutor:
         self._sink = sink
         self._ledger = ledger_id
         try:
-            self._root.mkdir(0o700, parents=True, exist_ok=True)
+            make_private(self._root)
             self._host = await asyncio.to_thread(local_nodes.host_boot_id)
         except OSError as error:
             raise ExecutorError(f"the local executor cannot use {self._root}: {error}") from error

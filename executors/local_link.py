@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from ..core.errors import ExecutorError
 from . import layout, supervisor
+from .processes import make_private
 from .records import to_line
 
 Message = dict[str, Any]
@@ -213,12 +214,12 @@ def socket_path(root: Path, ledger: str) -> Path:
     """
     control = root / supervisor.CONTROL
     try:
-        control.mkdir(0o700, parents=True, exist_ok=True)
+        make_private(control)
         here = control / f"{ledger}.sock"
         if len(os.fsencode(here)) <= SOCKET_PATH_BYTES_MAX:
             return here
         folder = Path(tempfile.gettempdir()) / f"jobledger-{os.getuid()}"
-        folder.mkdir(0o700, exist_ok=True)
+        make_private(folder)
         owned = folder.lstat()
         identity = control.stat()
     except OSError as error:

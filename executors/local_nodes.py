@@ -16,7 +16,7 @@ import psutil
 from attrs import frozen
 
 from . import layout, supervisor
-from .processes import LINUX, remove_tree
+from .processes import LINUX, make_private, remove_tree
 from .records import FOLDER
 
 BOOT_FILE: Final = "boot"
@@ -55,14 +55,13 @@ def read_boot(node: Path) -> Boot | None:
 def boot(node: Path, this: Boot, *, wipe: bool) -> None:
     """Make the node whole, empty if `wipe`.  Nothing of it may run.  Raises OSError."""
     (node / BOOT_FILE).unlink(missing_ok=True)
-    for folder in (node.parent, node):
-        folder.mkdir(0o700, parents=True, exist_ok=True)
+    make_private(node)
     if wipe:
         for entry in node.iterdir():
             if entry.name != FOLDER:
                 _remove(entry)
     for name in layout.NODE_FOLDERS:
-        (node / name).mkdir(0o700, exist_ok=True)
+        make_private(node / name)
     _write_durably(node / BOOT_FILE, json.dumps({"ledger": this.ledger, "incarnation": this.incarnation, "host": this.host}))
 
 

@@ -10,7 +10,7 @@ The supervisor uses this.
 """
 
 # pathlib would make the supervisor's heap larger, and so each fork dearer.
-# ruff: noqa: PTH101, PTH118, PTH123, PTH208
+# ruff: noqa: PTH101, PTH102, PTH112, PTH118, PTH120, PTH123, PTH208
 
 import ctypes
 import os
@@ -135,6 +135,26 @@ def become_subreaper() -> bool:
         return False
     pr_set_child_subreaper = 36
     return bool(ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0) == 0)
+
+
+def make_private(path: str | Path) -> None:
+    """Make a folder and those above it that are missing, each private to its owner, whatever the umask.  Raises OSError.
+
+    One that is there already stays as it is: its owner may have opened it on purpose.
+    """
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    except FileNotFoundError:
+        above = os.path.dirname(path)
+        if above in ("", path):
+            raise
+        make_private(above)
+        make_private(path)
+    else:
+        os.chmod(path, 0o700)
 
 
 def remove_tree(path: str | Path) -> None:

@@ -10,8 +10,10 @@ import os
 from collections.abc import Callable
 from typing import NoReturn
 
+from .processes import make_private
+
 # Paths are text relative to the root, and pathlib costs more than the calls it wraps.
-# ruff: noqa: PTH102, PTH103, PTH104, PTH106, PTH113, PTH120
+# ruff: noqa: PTH102, PTH104, PTH106, PTH113, PTH120
 
 STAGE_FOLDER = "folder"
 """The task's folder could not be made, put aside or entered."""
@@ -84,23 +86,12 @@ def make_folder(folder: str, aside: str) -> bool:
     try:
         os.mkdir(folder, 0o700)
     except FileNotFoundError:
-        _make_way(folder)
+        make_private(folder)
     except FileExistsError:
         put_aside = _put_aside(folder, aside)
         os.mkdir(folder, 0o700)
         return put_aside
     return False
-
-
-def _make_way(folder: str) -> None:
-    """Make the folder and those above it, all of them private."""
-    parts = folder.split("/")
-    for length in range(1, len(parts)):
-        try:
-            os.mkdir("/".join(parts[:length]), 0o700)
-        except FileExistsError:
-            continue
-    os.mkdir(folder, 0o700)
 
 
 def open_output(path: str) -> int:
@@ -122,7 +113,7 @@ def _put_aside(folder: str, aside: str) -> bool:
     try:
         os.rmdir(folder)
     except OSError:
-        os.makedirs(os.path.dirname(aside), 0o700, exist_ok=True)
+        make_private(os.path.dirname(aside))
         os.rename(folder, aside)
         return True
     return False

@@ -7,7 +7,7 @@
 """
 
 # pathlib would make the supervisor's heap larger, and so each fork dearer.
-# ruff: noqa: PTH103, PTH120
+# ruff: noqa: PTH120
 
 import errno
 import json
@@ -419,7 +419,7 @@ class Table:
     def _claim_for_good(self, number: int, node: str, lines: bytes) -> bool:
         """Claim the execution so that it never starts; False where it was claimed before.  Raises OSError."""
         path = self._path(number, node)
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        processes.make_private(os.path.dirname(path))
         try:
             record = records.claim(path)
         except FileExistsError:

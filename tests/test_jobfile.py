@@ -212,7 +212,7 @@ def test_azures_unlimited_is_no_limit() -> None:
         ("tasks.0.commandLine", ["a", "b"], "tasks[0].commandLine: must be text, not a list"),
         ("tasks.0", "true", "tasks[0]: must be a mapping with id and commandLine, not the text 'true'"),
         ("tasks", {"id": "a"}, "tasks: must be a list, not a mapping"),
-        ("tasks.0.environmentSettings.0", "D=1", "tasks[0].environmentSettings[0]: must be a mapping with name, not the text 'D=1'"),
+        ("tasks.0.environmentSettings.0", "D=1", "tasks[0].environmentSettings[0]: must be a mapping with name, not a text"),
         ("job.priority", "5", "job.priority: must be a whole number, not the text '5'"),
         ("job.priority", True, "job.priority: must be a whole number, not the truth value true"),
         ("job.priority", 1.0, "job.priority: must be a whole number, not the number 1.0"),

@@ -9,6 +9,7 @@ from jobledger.core import requests as q
 from jobledger.core.ports import InboxRequest
 from jobledger.core.specs import PoolSpec
 from jobledger.core.world import World
+from jobledger.keeper import SecretKeeper
 from jobledger.recorder import Arrival, Recorder, of_report, subject_of
 from jobledger.replay import replay
 
@@ -21,7 +22,8 @@ def store():
 @pytest.fixture
 def recorder(store):
     lease = store.acquire_lease("test", now=0, ttl=10)
-    return Recorder(store, World(), lease, store.head())
+    world = World()
+    return Recorder(store, world, lease, store.head(), SecretKeeper.of(store, world))
 
 
 def create(pool="p", **more):

@@ -1,3 +1,4 @@
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ JOB = JobSpec(
 
 IDS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 LENGTHS = st.integers(0, 10**12).map(Duration)
-SETTINGS = st.lists(st.builds(EnvironmentSetting, name=st.text(), value=st.text()), max_size=3).map(tuple)
+SETTINGS = st.lists(st.builds(EnvironmentSetting, name=st.text(), value=st.text(), secret=st.booleans()), max_size=3).map(tuple)
 TASKS = st.builds(
     TaskSpec,
     id=IDS.map(TaskId),
@@ -95,6 +96,23 @@ def test_a_difference_names_each_property() -> None:
         "job.commonEnvironmentSettings[0].name: (none) -> \"A\"",
         "job.commonEnvironmentSettings[0].value: (none) -> \"b\"",
     ]  # fmt: skip
+
+
+def test_a_difference_says_that_a_secret_is_another_one_and_not_which() -> None:
+    def job(value: str, secret: bool = True) -> JobSpec:
+        return attrs.evolve(JOB, common_environment_settings=(EnvironmentSetting(name="A", value=value, secret=secret),))
+
+    path = "job.commonEnvironmentSettings[0]"
+    assert specjson.difference(job("hunter1"), job("hunter1")) == []
+    assert specjson.difference(job("hunter1"), job("hunter2")) == [f"{path}.value: (secret) -> (another secret)"]
+    assert specjson.difference(job("seen", secret=False), job("hunter2")) == [f'{path}.value: "seen" -> (secret)', f"{path}.secret: (none) -> true"]
+    assert specjson.difference(JOB, job("hunter2"))[-2:] == [f"{path}.value: (none) -> (secret)", f"{path}.secret: (none) -> true"]
+    assert specjson.difference(job("hunter2"), JOB)[-2:] == [f"{path}.value: (secret) -> (none)", f"{path}.secret: true -> (none)"]
+
+
+def test_secret_shows_only_where_it_is_true() -> None:
+    assert specjson.unstructure(EnvironmentSetting(name="A", value="b")) == {"name": "A", "value": "b"}
+    assert specjson.unstructure(EnvironmentSetting(name="A", value="b", secret=True)) == {"name": "A", "value": "b", "secret": True}
 
 
 def test_a_pool_and_a_task_differ_under_their_own_names() -> None:

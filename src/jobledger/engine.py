@@ -32,11 +32,13 @@ from .core.decide import ClockAdvanced
 from .core.errors import AppendConflict, ExecutorError, JobledgerError, LedgerBusy, RequestRefused, StoreError
 from .core.events import EngineStarted, EngineStopped
 from .core.execution import run_command
+from .core.failure import FailureInfo
 from .core.ids import SECOND, Duration, JobId, Micros, NodeId, PoolId
 from .core.ports import EventStore, Executor, Head, InboxRequest, Lease, RecordedEvent
-from .core.reports import ExecutionStarted, Report
+from .core.reports import ExecutionNotStarted, ExecutionStarted, Report
 from .core.world import World
-from .eventstore import Durability, decode_request, open_store, refuse_unless_unicode
+from .eventstore import Durability, decode_request, open_store, refuse_unless_sealed, refuse_unless_unicode
+from .keeper import SecretKeeper
 from .owner import certainly_dead, describe, new_name
 from .plugins import executor_names, make_executor
 from .recorder import Arrival, Recorder, of_report, subject_of
@@ -85,7 +87,10 @@ class Engine(Asks):
         self._ready_made: Final = dict(executors)
         self._executors: dict[str, Executor] = {}
         self._watchers: list[asyncio.Task[ExecutorError]] = []
-        self._recorder = Recorder(store, world, lease, store.head())
+        self._secrets = SecretKeeper.of(store, world)
+        self._recorder = Recorder(store, world, lease, store.head(), self._secrets)
+        self._launched_before = world.next_execution
+        """Executions below this number may have been given to an executor before; later ones are given once, by `_dispatch`."""
         self._arrivals: deque[Arrival] = deque()
         self._wake = asyncio.Event()
         self._turned = asyncio.Event()
@@ -130,6 +135,7 @@ class Engine(Asks):
             try:
                 if engine is not None:
                     await engine._let_go_of_executors()
+                    engine._secrets.close()
             finally:
                 with contextlib.suppress(StoreError):
                     store.release_lease(lease)
@@ -152,9 +158,12 @@ class Engine(Asks):
             self._check_open()
         if len(self._asked) >= WAITING_REQUESTS_MAX:
             raise RequestRefused("ServerBusy", f"{WAITING_REQUESTS_MAX} requests wait already; try again")
+        identity = f"request:{os.urandom(6).hex()}"
+        request = self._secrets.seal(request, identity)
         answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         def answer(decided: Head | RequestRefused) -> None:
+            self._secrets.answered([identity])
             if answered.done():
                 return
             if isinstance(decided, RequestRefused):
@@ -162,7 +171,6 @@ class Engine(Asks):
             else:
                 answered.set_result(decided.position)
 
-        identity = f"request:{os.urandom(6).hex()}"
         self._arrive(Arrival(stimulus=request, causation=identity, correlation=subject_of(request), actor=actor, answer=answer))
         self._asked.add(answered)
         answered.add_done_callback(self._asked.discard)
@@ -233,6 +241,7 @@ class Engine(Asks):
         finally:
             with contextlib.suppress(StoreError):  # What stopped the engine may stop this too; then the lease runs out by itself.
                 self._store.release_lease(self._lease)
+            self._secrets.close()
             self._store.close()
         if self._failure is not None:
             raise self._failure
@@ -332,7 +341,9 @@ class Engine(Asks):
     def _begin_again(self, taken: Sequence[Arrival]) -> None:
         """The world is ahead of the ledger: rebuild it, and let all arrive once more; the inbox is read anew."""
         self._world, _ = replay(self._store)
-        self._recorder = Recorder(self._store, self._world, self._lease, self._recorder.head)
+        self._recorder = Recorder(self._store, self._world, self._lease, self._recorder.head, self._secrets)
+        self._launched_before = self._world.next_execution
+        self._secrets.read_again(self._letters)
         self._arrivals = deque(arrival for arrival in (*taken, *self._arrivals) if arrival.letter is None)
         self._letters.clear()
         self._stop_asking()
@@ -346,19 +357,34 @@ class Engine(Asks):
     def _dispatch(self) -> None:
         """Hand every command that became owed to its executor."""
         by_executor: dict[str, list[Command]] = {}
+        command: Command | None
         for command in owed.take_fresh(self._world):
             match command:
                 case StopExecution() | BootNode() | RetireNode():
                     pool = command.pool
                 case _:
                     pool = command.launch.pool
-            by_executor.setdefault(self._world.pools[pool].spec.executor, []).append(command)
+                    command = self._with_secrets(command)
+            if command is not None:
+                by_executor.setdefault(self._world.pools[pool].spec.executor, []).append(command)
         for name, commands in by_executor.items():
             executor = self._executors[name]
             able, unable = identities.separated(name, executor, commands)
             executor.submit(able)
             for report in unable:
                 asyncio.get_running_loop().call_soon(self._report, report)
+
+    def _with_secrets(self, command: RunCommand) -> RunCommand | None:
+        """The command as it can be launched; None where a secret's value is gone, and then it is seen to that the execution comes to an end."""
+        opened = self._secrets.opened(command)
+        if not isinstance(opened, FailureInfo):
+            return opened
+        launch = command.launch
+        if launch.execution < self._launched_before:  # It may run.  Then it goes on; else it is lost, and the next launch is refused.
+            self.executor_of(launch.pool).recover([command], {})
+        else:
+            self._arrive(of_report(ExecutionNotStarted(execution=launch.execution, failure=opened), self._world))
+        return None
 
     async def _sleep(self) -> None:
         """Until something arrives, the next deadline, the lease's renewal or the next look at the inbox."""
@@ -385,10 +411,12 @@ class Engine(Asks):
         try:
             refuse_unless_unicode((letter.kind, letter.data, letter.actor))
             request = decode_request(letter.kind, letter.data)
+            refuse_unless_sealed(request)
             self._check_executor(request)
         except (JobledgerError, ValueError) as error:
             self._refuse_letter(letter, error)
             return
+        self._secrets.note_request(request, letter.id)
         arrival = Arrival(stimulus=request, causation=f"request:{letter.id}", correlation=subject_of(request), actor=letter.actor, letter=letter)
         if users := identities.wanted(request, self._world):
             # The others do not wait for it, nor does the lease: it may take seconds to learn who somebody is.

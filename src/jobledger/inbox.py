@@ -1,7 +1,7 @@
 """Ask the engine that drives a ledger, from any process that can open the ledger.
 
-The ledger's inbox records who asked and what was answered.  A request that no engine takes in time is taken back, so that
-nothing is decided behind the asker's back later.
+The ledger's inbox records who asked and what was answered; of secrets it has the digests only.  A request that no engine takes in time is
+taken back, so that nothing is decided behind the asker's back later.
 """
 
 import time
@@ -15,21 +15,37 @@ from .core.requests import Request
 from .engine import wall_clock
 from .eventstore import encode_request
 from .owner import certainly_dead, describe
+from .sealing import SecretStore
 
 _POLL_S: Final = 0.02
+
+HOLD_MARGIN_S: Final = 60.0
+"""How much longer than the wait for an answer the values of a request's secrets are held: an answer may be late, and then nobody lets go."""
 
 
 def ask(store: EventStore, request: Request, *, actor: str, timeout_s: float) -> InboxReply:
     """What the engine decided; `accepted` tells whether it granted the request.
 
     Raises `RequestRefused` with the code `NoEngine` where no engine drives the ledger (nothing was asked), and `LedgerBusy` where it did
-    not answer within `timeout_s` seconds (the request was taken back).
+    not answer within `timeout_s` seconds (the request was taken back).  Its secrets are sealed here.
     """
     lease = store.current_lease()
     if lease is None or lease.expires_at < wall_clock() or certainly_dead(lease):
         raise RequestRefused("NoEngine", "no engine drives this ledger, so nothing was asked")
-    kind, data = encode_request(request)
     identity = uuid4().hex[:12]
+    with SecretStore.of(store) as secrets:
+        sealed = secrets.seal(request, holder=identity, hold_s=timeout_s + HOLD_MARGIN_S)
+        reply = _put_and_wait(store, identity, sealed, actor, timeout_s)
+        if sealed is not request:
+            secrets.let_go(identity)
+    if reply is None:
+        raise LedgerBusy(f"the engine ({describe(lease)}) did not answer within {timeout_s:g} s; the request was taken back")
+    return reply
+
+
+def _put_and_wait(store: EventStore, identity: str, request: Request, actor: str, timeout_s: float) -> InboxReply | None:
+    """The reply; None where there was none in time, and the request is taken back."""
+    kind, data = encode_request(request)
     store.put_request(InboxRequest(id=identity, kind=kind, data=data, actor=actor, reason=None, submitted_at=Micros(wall_clock())))
     try:
         reply = _wait(store, identity, timeout_s)
@@ -37,9 +53,7 @@ def ask(store: EventStore, request: Request, *, actor: str, timeout_s: float) ->
         store.withdraw_request(identity)
         raise
     if reply is None and not store.withdraw_request(identity):
-        reply = store.reply_to(identity)  # It was answered in the very moment in which we gave up.
-    if reply is None:
-        raise LedgerBusy(f"the engine ({describe(lease)}) did not answer within {timeout_s:g} s; the request was taken back")
+        return store.reply_to(identity)  # It was answered in the very moment in which we gave up.
     return reply
 
 

@@ -26,11 +26,13 @@ from jobledger.core.specs import JobSpec, PoolSpec, TaskSpec
 from . import plaindata
 from .jobschema import job_file_reference_markdown, json_schema
 from .specjson import difference, spell, structure, task_differences, unstructure
+from .valuefrom import resolve
 
 __all__ = [
     "JobFile",
     "JobFileError",
     "difference",
+    "folder_of",
     "job_file_reference_markdown",
     "json_schema",
     "load",
@@ -81,7 +83,12 @@ class _TaskList:
 
 def load(file: str | PathLike[str]) -> JobFile:
     """The job file at a path, or standard input for `-`.  Raises `JobFileError`."""
-    return parse(read(file), source=_named(file))
+    return parse(read(file), source=_named(file), base=folder_of(file))
+
+
+def folder_of(file: str | PathLike[str]) -> Path:
+    """Where the paths in a file begin: its folder, or the working directory for `-`."""
+    return Path() if file == "-" else Path(file).parent
 
 
 def read(file: str | PathLike[str]) -> Any:
@@ -109,8 +116,12 @@ def read(file: str | PathLike[str]) -> Any:
         raise _error(file, str(error)) from error
 
 
-def parse(data: object, *, source: str = "job file") -> JobFile:
-    """The specs of a job file's plain data.  Raises `JobFileError` with all mistakes of form and of sense."""
+def parse(data: object, *, source: str = "job file", base: Path | None = None) -> JobFile:
+    """The specs of a job file's plain data.  Raises `JobFileError` with all mistakes of form and of sense.
+
+    `base` lets the data say `valueFrom`, which reads this process's environment and files (whose paths begin at `base`): give it only for
+    data of the caller's own.
+    """
     said_twice = _said_twice(data)
     data, contradictions = _with_pool_info(data)
 
@@ -120,19 +131,19 @@ def parse(data: object, *, source: str = "job file") -> JobFile:
         yield from _below("job", check_job(found.job))
         yield from _check_task_list(found.job, found.tasks)
 
-    return _checked(data, JobFile, sense, source, said_twice + contradictions)
+    return _checked(data, JobFile, sense, source, base, said_twice + contradictions)
 
 
-def parse_pool(data: object, *, source: str = "pool") -> PoolSpec:
-    """One pool from plain data, which may stand under a key `pool`.  Raises `JobFileError`."""
+def parse_pool(data: object, *, source: str = "pool", base: Path | None = None) -> PoolSpec:
+    """One pool from plain data, which may stand under a key `pool`; `base` as for `parse`.  Raises `JobFileError`."""
     said_twice = _said_twice(data)
     if isinstance(data, dict) and set(data) == {"pool"}:
         data = data["pool"]
-    return _checked(data, PoolSpec, check_pool, source, said_twice)
+    return _checked(data, PoolSpec, check_pool, source, base, said_twice)
 
 
-def parse_tasks(job: JobSpec, data: object, *, source: str = "task file") -> tuple[TaskSpec, ...]:
-    """Tasks to be added to `job`: a list of them, `{tasks: [...]}`, or Azure Batch's `{value: [...]}`.
+def parse_tasks(job: JobSpec, data: object, *, source: str = "task file", base: Path | None = None) -> tuple[TaskSpec, ...]:
+    """Tasks to be added to `job`: a list of them, `{tasks: [...]}`, or Azure Batch's `{value: [...]}`; `base` as for `parse`.
 
     Paths of mistakes begin with `tasks[...]` for each form.  Raises `JobFileError`.
     """
@@ -141,13 +152,14 @@ def parse_tasks(job: JobSpec, data: object, *, source: str = "task file") -> tup
         data = {"tasks": data}
     elif isinstance(data, dict) and "value" in data and "tasks" not in data:
         data = {"tasks" if key == "value" else key: value for key, value in data.items()}
-    return _checked(data, _TaskList, lambda found: _check_task_list(job, found.tasks), source, said_twice).tasks
+    return _checked(data, _TaskList, lambda found: _check_task_list(job, found.tasks), source, base, said_twice).tasks
 
 
-def _checked(data: object, record: type[T], sense: Callable[[T], Iterable[Mistake]], source: str, mistakes: list[Mistake]) -> T:
+def _checked(data: object, record: type[T], sense: Callable[[T], Iterable[Mistake]], source: str, base: Path | None, mistakes: list[Mistake]) -> T:
     """The record, if `mistakes` (what was seen before), its form and the checks of sense together leave nothing to say."""
+    data, unresolved = resolve(data, base)
     found, wrong = structure(data, record)
-    mistakes = mistakes + wrong
+    mistakes = mistakes + unresolved + wrong
     if found is not None:
         mistakes += sense(found)
     if mistakes or found is None:

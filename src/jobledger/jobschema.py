@@ -17,6 +17,8 @@ from jobledger.core.ids import ID_PATTERN, Duration, JobId, PoolId, TaskId
 from . import durations
 from .jsonnames import Name, names_of, record_in
 from .specjson import unstructure
+from .valuefrom import NAME as VALUE_FROM
+from .valuefrom import ValueFrom
 
 SCHEMA_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -40,6 +42,7 @@ RECORDS: Final[dict[type, str]] = {
     specs.UserIdentity: "userIdentity",
     specs.AutoUserSpecification: "autoUserSpecification",
     specs.EnvironmentSetting: "environmentSetting",
+    ValueFrom: "valueFrom",
     specs.MetadataItem: "metadataItem",
 }
 """Every record of a job file in reading order, with the name it has in the schema and on the page."""
@@ -169,7 +172,15 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "scope": "Who shares the user: all of a pool. Azure Batch's `task`, a user for one task alone, is not supported.",
         "elevationLevel": "`admin` runs it as root. `nonadmin` runs it as the engine's own user, or as `nobody` where that is root.",
     },
-    specs.EnvironmentSetting: {"name": "Name of the variable.", "value": "Its value."},
+    specs.EnvironmentSetting: {
+        "name": "Name of the variable.",
+        "value": "Its value.",
+        "secret": "Whether the value is kept out of the ledger and of all that is shown; only the program gets it. This property is jobledger's own.",
+    },
+    ValueFrom: {
+        "environment": "Name of an environment variable of the process that reads the job file.",
+        "file": "Path of a file, from the job file's folder on. Its text is the value, but for an end of line at its end.",
+    },
     specs.MetadataItem: {"name": "Name of the item.", "value": "Its value."},
 }
 """What each property means, in a sentence or two."""
@@ -195,6 +206,14 @@ _PLAIN_TYPES: Final[dict[Any, dict[str, Any]]] = {
     bool: {"type": "boolean"},
     Duration: {"type": "string", "format": "duration", "pattern": f"^{durations.PATTERN}$"},
     **{kind: {"type": "string", "pattern": f"^{ID_PATTERN}$"} for kind in (JobId, PoolId, TaskId)},
+}
+
+
+_VALUE_FROM_MEANING: Final = "Takes the value from elsewhere as the job file is read, in place of `value`; it is always secret."
+_SETTING_RULES: Final[dict[str, Any]] = {
+    "not": {"required": ["value", VALUE_FROM]},
+    "if": {"required": [VALUE_FROM]},
+    "then": {"properties": {"secret": {"const": True}}},
 }
 
 
@@ -227,6 +246,11 @@ def _record_schema(record: type) -> dict[str, Any]:
     schema["properties"] = {name.json: _property_schema(record, name) for name in names_of(record).values()}
     if required := [name.json for name in _required(record)]:
         schema["required"] = required
+    if record is specs.EnvironmentSetting:
+        schema["properties"][VALUE_FROM] = {"description": _VALUE_FROM_MEANING, "$ref": f"#/$defs/{RECORDS[ValueFrom]}"}
+        schema |= _SETTING_RULES
+    if record is ValueFrom:
+        schema["minProperties"] = schema["maxProperties"] = 1
     schema["additionalProperties"] = False
     return schema
 
@@ -300,6 +324,8 @@ def _reference_lines() -> Iterator[str]:
         yield "|---|---|---|---|"
         for name in names_of(record).values():
             yield f"| `{name.json}` | {_type_text(record, name)} | {_default_text(name)} | {MEANINGS[record][name.json]} |"
+        if record is specs.EnvironmentSetting:
+            yield f"| `{VALUE_FROM}` | [{RECORDS[ValueFrom]}](#{RECORDS[ValueFrom].lower()}) | | {_VALUE_FROM_MEANING} |"
 
 
 def _type_text(record: type, name: Name) -> str:

@@ -66,8 +66,9 @@ def about_unknown(record: type, key: str) -> str:
         return "is what Azure Batch answers and nothing that can be asked for: leave it out"
     if inside := [name.json for name in names_of(record).values() if typing.get_origin(name.type) is not tuple and key in _names_in(name.type)]:
         return f"is not known here: it belongs inside {' or '.join(map(repr, inside))}"
-    meant = nearest(key, names_of(record))
-    return f"is not known here: did you mean '{meant}'?" if meant else f"is not known here: the names are {', '.join(names_of(record))}"
+    names = [*names_of(record), *_OF_THE_FILE.get(record, ())]
+    meant = nearest(key, names)
+    return f"is not known here: did you mean '{meant}'?" if meant else f"is not known here: the names are {', '.join(names)}"
 
 
 def nearest(word: str, choices: typing.Iterable[str]) -> str | None:
@@ -144,6 +145,9 @@ def about_choice(kind: typing.Any, value: str) -> str | None:
     """What to tell a user who wrote `value` where one of `kind` stands, if it is a choice of Azure Batch's that we know of and do not offer."""
     return _UNSUPPORTED_CHOICES.get(kind, {}).get(value.lower())
 
+
+_OF_THE_FILE: Final[dict[type, tuple[str, ...]]] = {specs.EnvironmentSetting: ("valueFrom",)}
+"""Names that only a job file has: what they say is in the specs under another name."""
 
 _REPORTED: Final = frozenset(
     (

@@ -18,6 +18,7 @@ from .core.evolve import evolve
 from .core.ids import Micros
 from .core.ports import EventStore, Head, InboxReply, InboxRequest, Lease, NewEvent
 from .core.world import World
+from .keeper import SecretKeeper
 from .replay import tell_story
 
 ENGINE_ACTOR = "jobledger"
@@ -44,6 +45,7 @@ class Recorder:
     world: World
     lease: Lease
     head: Head
+    secrets: SecretKeeper
     _events: list[NewEvent] = Factory(list)
     _replies: list[InboxReply] = Factory(list)
     _answers: list[tuple[Answer, RequestRefused | None]] = Factory(list)
@@ -90,6 +92,8 @@ class Recorder:
         self._events, self._replies, self._answers = [], [], []
         if events or replies:
             self.head = self.store.append(events, expected=self.head.position, lease=self.lease, replies=replies)
+            self.secrets.recorded(events)
+            self.secrets.answered(reply.request for reply in replies)
         for answer, refusal in answers:
             answer(self.head if refusal is None else refusal)
         return {reply.request for reply in replies}

@@ -2,7 +2,8 @@
 
 Reading is strict (a number is not text, a misspelt name is not ignored) and complete: `structure` finds every mistake of form, and gives back
 a record all the same, in which a harmless value stands for each wrong one, so that the checks of sense can run over the rest.
-`structure(unstructure(spec), type(spec))` is the spec again.
+`structure(unstructure(spec), type(spec))` is the spec again.  No mistake and no difference tells the value of an environment setting that is
+secret, or may be meant to be.
 """
 
 import functools
@@ -17,7 +18,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 
 from jobledger.core.checks import Mistake
 from jobledger.core.ids import Duration
-from jobledger.core.specs import JobSpec, PoolSpec, TaskSpec
+from jobledger.core.specs import EnvironmentSetting, JobSpec, PoolSpec, TaskSpec
 
 from . import durations
 from .jsonnames import about_choice, about_unknown, is_refused_by_name, names_of, nearest
@@ -57,17 +58,23 @@ def structure(data: object, record: type[T]) -> tuple[T | None, list[Mistake]]:
 
 
 def unstructure(spec: Any) -> dict[str, Any]:
-    """A spec as Azure Batch's JSON: camelCase names, durations in ISO 8601, defaults written out, and what is absent or empty left out."""
+    """A spec as Azure Batch's JSON: camelCase names, durations in ISO 8601, defaults written out, and what is absent or empty left out.
+
+    `secret` shows only where it is true.
+    """
     plain: dict[str, Any] = _converter().unstructure(spec)
     return plain
 
 
 def difference(old: Spec, new: Spec) -> list[str]:
-    """What `new` asks for that `old` did not, a line for each property: `job.priority: 0 -> 5`.  Empty for equal specs."""
+    """What `new` asks for that `old` did not, a line for each property: `job.priority: 0 -> 5`.  Empty for equal specs.
+
+    Secrets are compared as they are, so both have to be sealed for that, and are shown as such.
+    """
     prefix = f"task {old.id}" if isinstance(old, TaskSpec) else "job" if isinstance(old, JobSpec) else "pool"
     before, after = dict(_leaves(unstructure(old), ())), dict(_leaves(unstructure(new), ()))
     return [
-        f"{prefix}.{spell(path)}: {_shown(before, path)} -> {_shown(after, path)}"
+        f"{prefix}.{spell(path)}: {_shown(before.get(path, _NOTHING))} -> {_shown(after.get(path, _NOTHING), before.get(path, _NOTHING))}"
         for path in before | after
         if (path in before) != (path in after) or before[path] != after[path]
     ]
@@ -95,6 +102,17 @@ def spell(path: Path) -> str:
             name = part if re.fullmatch(r"[\w.-]+", part) else repr(part)
             text += f".{name}" if text else name
     return text
+
+
+_NOTHING: Final = object()
+"""Stands for what a spec does not have."""
+
+
+@attrs.frozen
+class _Secret:
+    """The value of a secret, to be compared but not shown."""
+
+    value: str
 
 
 class _WrongValue(ValueError):
@@ -137,13 +155,17 @@ def _is_list(kind: Any) -> bool:
 
 def _record_from_data(record: type, converter: Converter) -> Callable[[Any, Any], Any]:
     names = names_of(record)
+    is_setting = record is EnvironmentSetting
     renamed = {name.field.name: override(rename=name.json) for name in names.values()}
+    if is_setting:
+        renamed["value"] = override(rename="value", struct_hook=_text_not_told)
     from_mapping: Callable[[Any, Any], Any] = make_dict_structure_fn(record, converter, _cattrs_forbid_extra_keys=True, **renamed)  # type: ignore[arg-type]  # cattrs' options and ours share **kwargs
 
     def from_data(data: Any, kind: Any) -> Any:
         if not isinstance(data, dict):
             required = [name.json for name in names.values() if name.required]
-            raise _WrongValue(f"must be a mapping{' with ' + ' and '.join(required) if required else ''}, not {_described(data)}")
+            described = _kind_of(data) if is_setting else _described(data)
+            raise _WrongValue(f"must be a mapping{' with ' + ' and '.join(required) if required else ''}, not {described}")
         if None in data.values():  # null is how much JSON says that a property is absent
             data = {key: value for key, value in data.items() if value is not None or not (key in names or is_refused_by_name(record, key))}
         return from_mapping(data, kind)
@@ -173,7 +195,10 @@ def _list_from_data(kind: Any, converter: Converter) -> Callable[[Any, Any], Any
 
 
 def _data_from_record(record: type, converter: Converter) -> Callable[[Any], dict[str, Any]]:
-    renamed = {name.field.name: override(rename=name.json) for name in names_of(record).values()}
+    is_setting = record is EnvironmentSetting
+    renamed = {
+        name.field.name: override(rename=name.json, omit_if_default=is_setting and name.json == "secret") for name in names_of(record).values()
+    }
     to_mapping: Callable[[Any], dict[str, Any]] = make_dict_unstructure_fn(record, converter, **renamed)  # type: ignore[arg-type]  # as above
 
     def to_data(value: Any) -> dict[str, Any]:
@@ -192,6 +217,13 @@ def _text(value: Any, _: Any) -> str:
     if isinstance(value, (list, dict)):
         raise _WrongValue(f"must be text, not {_described(value)}")
     raise _WrongValue(f"must be text, not {_described(value)}: put it in quotes, as '001' and not as 001")
+
+
+def _text_not_told(value: Any, _: Any) -> str:
+    """As `_text` for what may be meant as a secret: a mistake in it does not tell it."""
+    if isinstance(value, str):
+        return value
+    raise _WrongValue(f"must be text, not {_kind_of(value)}: put it in quotes")
 
 
 def _whole_number(value: Any, _: Any) -> int:
@@ -249,6 +281,21 @@ def _described(value: object) -> str:
             return f"the text {value if len(value) < 60 else value[:57] + '...'!r}"
         case _:
             return f"the {type(value).__name__} {value}"
+
+
+def _kind_of(value: object) -> str:
+    """As `_described`, without what the value is."""
+    match value:
+        case dict() | list() | tuple() | None:
+            return _described(value)
+        case bool():
+            return "a truth value"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+        case _:
+            return f"a {type(value).__name__}"
 
 
 def _explain(error: Exception, path: Path) -> Iterator[tuple[Path, str, bool]]:
@@ -311,7 +358,8 @@ def _id_of(path: Path) -> str:
 def _leaves(data: Any, path: Path) -> Iterator[tuple[Path, Any]]:
     if isinstance(data, dict):
         for key, value in data.items():
-            yield from _leaves(value, (*path, key))
+            is_secret = key == "value" and data.get("secret") is True
+            yield from _leaves(_Secret(value) if is_secret else value, (*path, key))
     elif isinstance(data, list):
         for number, value in enumerate(data):
             yield from _leaves(value, (*path, number))
@@ -319,5 +367,7 @@ def _leaves(data: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         yield path, data
 
 
-def _shown(leaves: Mapping[Path, Any], path: Path) -> str:
-    return json.dumps(leaves[path], ensure_ascii=False) if path in leaves else "(none)"
+def _shown(leaf: Any, before: Any = _NOTHING) -> str:
+    if isinstance(leaf, _Secret):
+        return "(another secret)" if isinstance(before, _Secret) else "(secret)"
+    return "(none)" if leaf is _NOTHING else json.dumps(leaf, ensure_ascii=False)

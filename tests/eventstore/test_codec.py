@@ -17,13 +17,18 @@ from jobledger.core.events import STORED, Event, NodeIdle, PoolCreated, TaskRequ
 from jobledger.core.ids import JobId, Micros, NodeId, PoolId, TaskId
 from jobledger.core.ports import RecordedEvent
 from jobledger.core.requests import Request
-from jobledger.core.specs import PoolSpec
+from jobledger.core.specs import EnvironmentSetting, PoolSpec
 from jobledger.eventstore.chain import link
 from jobledger.eventstore.codec import REQUESTS, UPCASTERS, Codec, decode_request, default_codec, encode_request, event_as_json, rfc3339
 
+SEALED = "hmac-sha256:" + 64 * "0"
+
 
 def values(kind: Any) -> st.SearchStrategy[Any]:
-    """Values of an annotated type, every field of a record included, also those with a default."""
+    """Values of an annotated type, every field of a record included, also those with a default; secrets are sealed."""
+    if kind is EnvironmentSetting:
+        plain = st.builds(EnvironmentSetting, name=values(str), value=values(str))
+        return plain | st.builds(EnvironmentSetting, name=values(str), value=st.just(SEALED), secret=st.just(True))
     if attrs.has(kind):
         hints = typing.get_type_hints(kind)
         return st.builds(kind, **{field.name: values(hints[field.name]) for field in attrs.fields(kind)})

@@ -34,6 +34,7 @@ from jobledger.core.specs import (
 )
 from jobledger.core.world import World
 from jobledger.eventstore import SqliteStore
+from jobledger.keeper import SecretKeeper
 from jobledger.recorder import Arrival, Recorder, of_report, subject_of
 from jobledger.testing.scenario import Exits, Hangs, ScriptedExecutor, Silent, Vanishes
 from jobledger.views import node_view, pool_view, status_document
@@ -51,7 +52,7 @@ class Story:
         self.now = Micros(BEGIN)
         lease = self.store.acquire_lease("golden/1/1", now=self.now, ttl=Duration(3600 * SECOND))
         self.world = World()
-        self.recorder = Recorder(self.store, self.world, lease, self.store.head())
+        self.recorder = Recorder(self.store, self.world, lease, self.store.head(), SecretKeeper.of(self.store, self.world))
         self.executor = ScriptedExecutor()
         self.recorder.note(EngineStarted(version=__version__, host="golden", pid=1, epoch=lease.epoch), self.now)
         self.recorder.commit()

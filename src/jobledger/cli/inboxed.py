@@ -11,7 +11,8 @@ from ..core.events import JobCreated, PoolCreated, TaskAdded
 from ..core.ids import JobId, TaskId
 from ..core.specs import JobSpec, TaskSpec
 from ..eventstore import SqliteStore
-from ..jobfile import JobFile, load, parse_tasks, read
+from ..jobfile import JobFile, folder_of, load, parse_tasks, read
+from ..sealing import SecretStore
 from .asking import ask_engine, reason_option, timeout_option
 from .common import counted, json_option, ledger_option, opened
 from .sameness import job_differs, pool_differs
@@ -57,7 +58,7 @@ def add_tasks(job: str, file: str, ledger: Path, timeout_s: float, as_json: bool
     \b
       jobledger add-tasks sample more.yaml
     """
-    tasks = parse_tasks(_spec_of(ledger, JobId(job)), read(file), source=file)
+    tasks = parse_tasks(_spec_of(ledger, JobId(job)), read(file), source=file, base=folder_of(file))
     ask_engine(
         ledger,
         [q.AddTasks(job=JobId(job), tasks=tasks)],
@@ -175,7 +176,8 @@ def _submitted(store: SqliteStore, job: JobId) -> tuple[JobSpec | None, list[Tas
 
 def _how_it_differs(ledger: Path, job_file: JobFile) -> str | None:
     """The differences between a refused job file and what the ledger has."""
-    with opened(ledger) as store:
+    with opened(ledger) as store, SecretStore.of(store) as secrets:
+        job_file = secrets.sealed(job_file)
         spec, tasks = _submitted(store, job_file.job.id)
         if job_file.pool is not None:
             stream = f"pool/{job_file.pool.id}"

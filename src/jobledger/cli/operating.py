@@ -10,7 +10,7 @@ from .. import durations
 from ..core import requests as q
 from ..core.ids import Duration, JobId, NodeId, PoolId, TaskId
 from ..core.specs import NodeOption
-from ..jobfile import parse_pool, read
+from ..jobfile import folder_of, parse_pool, read
 from . import reading
 from .asking import ask_engine, asking, reason_option
 from .common import ListingGroup
@@ -64,7 +64,7 @@ def create_pool(file: str, ledger: Path, timeout_s: float, as_json: bool) -> Non
     \b
       jobledger pools create pool.yaml
     """
-    spec = parse_pool(read(file), source=file)
+    spec = parse_pool(read(file), source=file, base=folder_of(file))
     ask_engine(ledger, [q.CreatePool(spec=spec)], f"pool {spec.id} is created", timeout_s=timeout_s, as_json=as_json)
 
 

@@ -18,6 +18,7 @@ from ..core.world import Job, World
 from ..engine import Engine
 from ..eventstore import Durability
 from ..jobfile import JobFile, JobFileError, load
+from ..sealing import SecretStore
 from ..views import status_document
 from .common import ENDED_OTHERWISE, INTERRUPTED, actor, counted, json_option, ledger_option, print_json, root_option
 from .progress import Progress, Quiet, watch
@@ -95,7 +96,8 @@ async def _run(
 ) -> int:
     job_id = job_file.job.id
     async with await Engine.open(ledger, root=root, durability=durability) as engine, _interrupts() as interrupts:
-        _refuse_other_specification(engine.world, job_file)
+        with SecretStore.of(engine.store) as secrets:
+            _refuse_other_specification(engine.world, secrets.sealed(job_file))
         before = engine.position
         progress: Progress | Quiet = Quiet() if quiet or as_json else Progress(job_id)
         if (known := engine.world.jobs.get(job_id)) is not None and known.state == "completed":

@@ -20,12 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import pytest
+from attrs import evolve
 
 from jobledger.core.errors import AppendConflict, LeaseLost, LedgerBusy, StoreError
 from jobledger.core.events import NodeIdle, PoolCreated, TaskAdded, TaskRequeued
 from jobledger.core.ids import SECOND, Duration, JobId, Micros, NodeId, PoolId, TaskId
 from jobledger.core.ports import EventStore, Head, InboxReply, InboxRequest, Lease, NewEvent, RecordedEvent
-from jobledger.core.specs import PoolSpec, TaskSpec
+from jobledger.core.specs import EnvironmentSetting, PoolSpec, TaskSpec
 from jobledger.eventstore.codec import default_codec
 
 NOW: Final = Micros(1_763_908_415_123_456)
@@ -162,6 +163,20 @@ class EventStoreConformance:
         assert store.head().position == 0
         assert _append(store, lease, 1).position == 1
         assert [one.stream for one in store.read()] == ["job/j-1"]
+
+    def test_a_plain_secret_is_refused(self, store: EventStore, lease: Lease) -> None:
+        settings = (EnvironmentSetting(name="TOKEN", value="hunter2", secret=True),)
+        spec = TaskSpec(id=TaskId("t"), command_line="true", environment_settings=settings)
+        added = NewEvent(
+            event=TaskAdded(job=JobId("j"), task=TaskId("t"), spec=spec), recorded_at=NOW, causation="clock", correlation="job/j", actor="ann"
+        )
+        with pytest.raises(StoreError, match="not sealed"):
+            store.append([new_event(), added], expected=0, lease=lease)
+        task = {"id": "t", "command_line": "true", "environment_settings": [{"name": "TOKEN", "value": "hunter2", "secret": True}]}
+        with pytest.raises(StoreError, match="not sealed"):
+            store.put_request(evolve(new_request(), data={"job": "j", "tasks": [task]}))
+        assert store.head().position == 0
+        assert list(store.pending_requests()) == []
 
     def test_the_ledger_opened_again_says_the_same(self, store: EventStore, lease: Lease) -> None:
         _append(store, lease, 1500)
