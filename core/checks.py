@@ -16,6 +16,7 @@ from .specs import (
     ExitOptions,
     JobConstraints,
     JobSpec,
+    MetadataItem,
     PoolSpec,
     TaskConstraints,
     TaskDependencies,
@@ -45,6 +46,7 @@ def check_pool(spec: PoolSpec) -> Iterator[Mistake]:
     yield from _check_id("id", spec.id)
     yield from _check_range("nodes", spec.nodes, 0, limits.NODES_PER_POOL_MAX)
     yield from _check_range("taskSlotsPerNode", spec.task_slots_per_node, 1, limits.TASK_SLOTS_PER_NODE_MAX)
+    yield from _check_metadata("metadata", spec.metadata)
     if len(f"{spec.id}-{spec.nodes}") > limits.NODE_ID_LENGTH_MAX:
         yield Mistake(path="id", text=f"too long: node ids are the pool's id and a number, {limits.NODE_ID_LENGTH_MAX} characters in all")
     if (start := spec.start_task) is not None:
@@ -70,6 +72,7 @@ def check_job(spec: JobSpec) -> Iterator[Mistake]:
         yield from _check_range("maxParallelTasks", spec.max_parallel_tasks, 1, limits.PARALLEL_TASKS_MAX)
     yield from _check_constraints("constraints", spec.constraints)
     yield from _check_environment("commonEnvironmentSettings", spec.common_environment_settings)
+    yield from _check_metadata("metadata", spec.metadata)
     if (preparation := spec.job_preparation_task) is not None:
         yield from _check_id("jobPreparationTask.id", preparation.id)
         yield from _check_command_line("jobPreparationTask.commandLine", preparation.command_line)
@@ -125,6 +128,18 @@ def _check_task(job: JobSpec, task: TaskSpec) -> Iterator[Mistake]:
     if task.exit_conditions is not None:
         yield from _check_exit_conditions(job, task.exit_conditions)
     yield from _check_identity("userIdentity", task.user_identity)
+    yield from _check_range("requiredSlots", task.required_slots, 1, limits.TASK_SLOTS_PER_NODE_MAX)
+    if task.affinity_info is not None and not re.fullmatch(ID_PATTERN, task.affinity_info.node):
+        text = f"{task.affinity_info.affinity_id!r} is neither a node's id nor its affinityId, which `jobledger nodes --json` shows"
+        yield Mistake(path="affinityInfo.affinityId", text=text)
+    yield from _check_metadata("metadata", task.metadata)
+
+
+def _check_metadata(path: str, items: Iterable[MetadataItem]) -> Iterator[Mistake]:
+    """Every mistake in the metadata of a job, a task or a pool."""
+    for number, item in enumerate(items):
+        if not item.name:
+            yield Mistake(path=f"{path}[{number}].name", text="is empty", code="EmptyMetadataKey")
 
 
 def _check_dependencies(job: JobSpec, wanted: TaskDependencies) -> Iterator[Mistake]:

@@ -45,10 +45,10 @@ def decide(world: World, stimulus: Stimulus, now: Micros) -> Iterator[Event]:
         ):
             return _on_report(world, stimulus)
         case _:
-            return _on_request(world, stimulus)
+            return _on_request(world, stimulus, now)
 
 
-def _on_request(world: World, request: q.Request) -> Iterator[Event]:
+def _on_request(world: World, request: q.Request, now: Micros) -> Iterator[Event]:
     match request:
         case q.SubmitJob():
             return job.submit(world, request)
@@ -62,6 +62,8 @@ def _on_request(world: World, request: q.Request) -> Iterator[Event]:
             return job.disable(world, request)
         case q.EnableJob():
             return job.enable(world, request)
+        case q.PatchJob():
+            return job.patch(world, request, now)
         case q.TerminateTask():
             return task.terminate(world, request)
         case q.DeleteTask():

@@ -13,7 +13,19 @@ from attrs import frozen
 
 from .failure import FailureInfo, Result
 from .ids import Duration, ExecutionId, ExecutionKind, JobId, NodeId, PoolId, TaskId
-from .specs import DependencyAction, DisableTasks, JobAction, JobSpec, NodeOption, PoolSpec, TaskSpec
+from .specs import (
+    DependencyAction,
+    DisableTasks,
+    JobAction,
+    JobConstraints,
+    JobSpec,
+    MetadataItem,
+    NodeOption,
+    OnAllTasksComplete,
+    PoolInfo,
+    PoolSpec,
+    TaskSpec,
+)
 
 StopThen = Literal["requeue", "complete", "delete"]
 """What a stop leads to, from the weakest to the strongest: a later stop may only be a stronger one."""
@@ -292,6 +304,19 @@ class JobBlocked:
 @frozen(kw_only=True)
 class JobUnblocked:
     job: JobId
+
+
+@frozen(kw_only=True)
+class JobPatched:
+    """The job goes on with another specification: what is not None is new, the rest is as it was."""
+
+    job: JobId
+    priority: int | None = None
+    max_parallel_tasks: int | None = None
+    constraints: JobConstraints | None = None
+    on_all_tasks_complete: OnAllTasksComplete | None = None
+    metadata: tuple[MetadataItem, ...] | None = None
+    pool_info: PoolInfo | None = None
 
 
 @frozen(kw_only=True)
@@ -629,6 +654,7 @@ Event = (
     | JobCreated
     | JobBlocked
     | JobUnblocked
+    | JobPatched
     | JobDisabling
     | JobDisabled
     | JobEnabling
@@ -701,6 +727,7 @@ STORED: Final[dict[type[Event], tuple[str, int]]] = {
     JobCreated: ("job.created", 1),
     JobBlocked: ("job.blocked", 1),
     JobUnblocked: ("job.unblocked", 1),
+    JobPatched: ("job.patched", 1),
     JobDisabling: ("job.disabling", 1),
     JobDisabled: ("job.disabled", 1),
     JobEnabling: ("job.enabling", 1),

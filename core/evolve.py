@@ -78,6 +78,7 @@ _FOLD: Final[dict[type[e.Event], Callable[[World, Any, Micros], None]]] = {
     e.JobCreated: job.on_created,
     e.JobBlocked: job.on_blocked,
     e.JobUnblocked: job.on_blocked,
+    e.JobPatched: job.on_patched,
     e.JobDisabling: job.on_changed,
     e.JobDisabled: job.on_changed,
     e.JobEnabling: job.on_changed,

@@ -6,7 +6,7 @@ The answers are facts of the world now; what led to them is in the ledger.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import islice, takewhile
 
 from attrs import frozen
 
@@ -14,7 +14,7 @@ from . import dependencies
 from . import job as jobs
 from . import task as tasks
 from .ids import JobId, Micros, NodeId, TaskId
-from .world import Execution, Job, Node, Pool, Run, Task, World, may_place, present, takes_tasks
+from .world import Execution, Job, Node, Pool, Run, Task, World, may_place, present, rank, ready_jobs, takes_tasks
 
 NODES_NAMED_MAX = 8
 """Nodes that one reason names; the text says how many more there are."""
@@ -61,7 +61,7 @@ def _task(world: World, job: Job, task: Task) -> Iterator[Reason]:
         case "active" if task.retry_at is not None:
             yield Reason(code="RetryDelayed", text="it waits for the time of its next try", subject=task.spec.id, at=task.retry_at)
         case "active":
-            yield from _waits_for_a_node(world, job)
+            yield from _waits_for_a_node(world, job, task.spec.required_slots)
         case "preparing" if task.node is not None:
             yield from _waits_for_preparation(world, job, task.node)
         case "running" if task.execution is not None:
@@ -70,7 +70,7 @@ def _task(world: World, job: Job, task: Task) -> Iterator[Reason]:
         case _:
             yield _ended(task)
     if task.retries:
-        allowed = tasks.retries_allowed(job, task)
+        allowed = tasks.retries_allowed(task)
         limit = "without limit" if allowed == -1 else f"of {allowed}"
         yield Reason(code="Retried", text=f"it was retried {_count(task.retries, 'time')} ({limit}); the last exit code was {task.exit_code}")
     if task.requeues:
@@ -123,7 +123,8 @@ def _circle(job: Job, start: TaskId) -> list[TaskId]:
     return []
 
 
-def _waits_for_a_node(world: World, job: Job) -> Iterator[Reason]:
+def _waits_for_a_node(world: World, job: Job, least: int) -> Iterator[Reason]:
+    """What holds back a task that requires at least so many slots."""
     if job.state != "active":
         yield Reason(code="JobNotActive", text=f"job {job.id} is {job.state}, and tasks start only while it is active", subject=job.id)
         return
@@ -134,10 +135,13 @@ def _waits_for_a_node(world: World, job: Job) -> Iterator[Reason]:
     elif job.blocked:
         yield _all_failed(job)
     else:
-        yield from _waits_for_a_slot(world, job, pool)
+        yield from _waits_for_a_slot(world, job, pool, least)
 
 
-def _waits_for_a_slot(world: World, job: Job, pool: Pool) -> Iterator[Reason]:
+def _waits_for_a_slot(world: World, job: Job, pool: Pool, least: int) -> Iterator[Reason]:
+    if least > pool.spec.task_slots_per_node:
+        yield _never_fits(pool, least)
+        return
     others = [world.nodes[node_id] for node_id in pool.nodes if node_id not in job.ineligible]
     eligible = [node for node in others if takes_tasks(node)]
     if job.ineligible:
@@ -145,17 +149,26 @@ def _waits_for_a_slot(world: World, job: Job, pool: Pool) -> Iterator[Reason]:
     if not eligible:
         yield _no_node(pool, others)
         return
-    slots, used = len(eligible) * pool.spec.task_slots_per_node, sum(len(node.tasks) for node in eligible)
+    slots, used = len(eligible) * pool.spec.task_slots_per_node, sum(node.slots for node in eligible)
     if used >= slots:
         yield Reason(code="NoFreeSlot", text=f"{used} of {slots} task slots taken on the nodes it may use", subject=pool.id)
+    elif (roomiest := max(pool.free_of.get(node.id, 0) for node in eligible)) < least:
+        text = f"it requires {least} slots of one node, and no node that it may use has more than {roomiest} free"
+        yield Reason(code="NoFreeSlot", text=text, subject=pool.id)
     if not may_place(job):
         most = job.spec.max_parallel_tasks
         yield Reason(code="MaxParallelTasks", text=f"the job may have {most} tasks at work at the same time, and has", subject=job.id)
-    ahead = [entry[2] for entry in pool.ready if entry < (-job.spec.priority, job.number, job.id)]
+    ahead = [entry[2] for entry in takewhile(lambda entry: entry < rank(job), ready_jobs(pool))]
     if ahead:
         named = ", ".join(ahead[:NODES_NAMED_MAX]) + (f" and {len(ahead) - NODES_NAMED_MAX} more" if len(ahead) > NODES_NAMED_MAX else "")
         yield Reason(code="JobsAhead", text=f"jobs of higher priority or submitted earlier have tasks waiting too: {named}", subject=pool.id)
     yield Reason(code="Queued", text=f"{_count(job.counts['active'], 'task')} of the job in the queue, in order of submission", subject=job.id)
+
+
+def _never_fits(pool: Pool, least: int) -> Reason:
+    text = f"it requires {least} slots, and a node of pool {pool.id} has {pool.spec.task_slots_per_node}: it waits for ever"
+    advice = "delete it and add one that requires less, or let the job go on on another pool (`jobledger jobs patch`)"
+    return Reason(code="TooFewSlots", text=f"{text}; {advice}", subject=pool.id)
 
 
 def _no_node(pool: Pool, candidates: list[Node]) -> Reason:
@@ -267,7 +280,7 @@ def _active(world: World, job: Job) -> Iterator[Reason]:
             subject=job.id,
         )
     if job.queue:
-        yield from _waits_for_a_node(world, job)
+        yield from _waits_for_a_node(world, job, min(job.queue))
     elif (others := job.counts["active"] - len(job.delayed)) > 0:
         text = f"{_count(others, 'task')} waiting for other tasks to succeed; ask for one of them to hear which"
         yield Reason(code="WaitingForDependencies", text=text, subject=job.id)

@@ -9,12 +9,12 @@
 from collections.abc import Iterator
 from typing import Final, Literal
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, evolve, fields, frozen
 
 from . import events as e
 from .ids import SECOND, Duration, ExecutionId, ExecutionKind, JobId, Micros, NodeId, PoolId, TaskId
 from .machine import ABSENT, Machine
-from .specs import JobSpec, PoolSpec, ReleaseScope, TaskSpec
+from .specs import JobConstraints, JobSpec, PoolSpec, ReleaseScope, TaskConstraints, TaskSpec
 from .subjects import Key, key_of, moves, target_of
 from .world import World
 
@@ -63,6 +63,8 @@ class TaskFacts:
     """`exited` is the code with which the latest program ended by itself; `failures` counts those that were not 0."""
 
     spec: TaskSpec
+    tries: TaskConstraints | JobConstraints
+    """How often and when it is tried again: its own constraints, or what its job said when it was added if it has none."""
     node: NodeId | None = None
     exited: int | None = None
     failures: int = 0
@@ -126,8 +128,8 @@ class NodeFacts:
     """The next boot begins with an empty node."""
     incarnation: int = 1
     live: dict[ExecutionId, None] = Factory(dict)
-    holders: dict[tuple[JobId, TaskId], None] = Factory(dict)
-    """Tasks that are preparing or running here."""
+    holders: dict[tuple[JobId, TaskId], int] = Factory(dict)
+    """Tasks that are preparing or running here, with the slots that each requires."""
     jobs: dict[JobId, None] = Factory(dict)
     draining: e.NodeOperation | None = None
     start_succeeded: bool = False
@@ -175,8 +177,7 @@ class History:
 
     def task_retries(self, job: JobId, task: TaskId) -> int:
         """How often a task may be retried, -1 for without limit."""
-        constraints = self.jobs[job].tasks[task].spec.constraints
-        return constraints.max_task_retry_count if constraints is not None else self.jobs[job].spec.constraints.max_task_retry_count
+        return self.jobs[job].tasks[task].tries.max_task_retry_count
 
     def preparation_retries(self, job: JobId) -> int:
         """How often a preparation may be retried on one node."""
@@ -314,16 +315,21 @@ def _record_job_or_task(history: History, event: e.Event, at: Micros) -> None:
     match event:
         case e.JobCreated():
             history.jobs[event.job] = JobFacts(spec=event.spec, created_at=at)
+        case e.JobPatched() if (job := history.jobs.get(event.job)) is not None:
+            new = {field.name: value for field in fields(e.JobPatched) if field.name != "job" and (value := getattr(event, field.name)) is not None}
+            job.spec = evolve(job.spec, **new)
         case e.JobCompleted() if (job := history.jobs.get(event.job)) is not None:
             job.completed = True
         case e.JobDeleted():
             _forget_job(history, event.job)
         case e.TaskAdded() if (job := history.jobs.get(event.job)) is not None:
-            job.tasks[event.task] = TaskFacts(spec=event.spec)
+            own = event.spec.constraints
+            job.tasks[event.task] = TaskFacts(spec=event.spec, tries=job.spec.constraints if own is None else own)
             job.unfinished[event.task] = None
         case e.TaskPreparing() | e.TaskRunning() if (node := history.nodes.get(event.node)) is not None:
-            node.holders[(event.job, event.task)] = None
-            if (task := history.task(event.job, event.task)) is not None:
+            task = history.task(event.job, event.task)
+            node.holders[(event.job, event.task)] = task.spec.required_slots if task is not None else 1
+            if task is not None:
                 task.node = event.node
                 history.jobs[event.job].placed[event.task] = None
         case e.TaskRetried() | e.TaskRequeued() | e.TaskCompleted() | e.TaskReactivated() | e.TaskDeleted():
@@ -344,7 +350,7 @@ def _record_task(history: History, event: e.TaskRetried | e.TaskRequeued | e.Tas
     match event:
         case e.TaskRetried():
             task.retries += 1
-            task.not_before = Micros(at + _delay(job.spec, task))
+            task.not_before = Micros(at + _delay(task))
         case e.TaskReactivated():
             task.failures = task.retries = 0
             task.not_before, task.doomed = None, False
@@ -363,10 +369,9 @@ def _record_task(history: History, event: e.TaskRetried | e.TaskRequeued | e.Tas
             pass
 
 
-def _delay(job: JobSpec, task: TaskFacts) -> int:
+def _delay(task: TaskFacts) -> int:
     """What a task has to wait for after a failed try, by doubling it as often as it was retried before."""
-    constraints = job.constraints if task.spec.constraints is None else task.spec.constraints
-    delay, longest = int(constraints.retry_delay or 0), constraints.retry_delay_max
+    delay, longest = int(task.tries.retry_delay or 0), task.tries.retry_delay_max
     for _ in range(min(task.retries - 1, 64)):
         delay *= 2
     return min(delay, 86_400 * SECOND if longest is None else longest)

@@ -17,11 +17,12 @@ from .promises_of_drains import OF_DRAINS
 from .promises_of_jobs import OF_JOBS
 from .promises_of_limits import OF_LIMITS
 from .promises_of_nodes import OF_NODES
+from .promises_of_placement import OF_PLACEMENT
 from .world import World
 
 __all__ = ["INVARIANTS", "Auditor", "Invariant", "Violation", "audit"]
 
-INVARIANTS: Final[tuple[Invariant, ...]] = (*OF_JOBS, *OF_NODES, *OF_DRAINS, *OF_LIMITS)
+INVARIANTS: Final[tuple[Invariant, ...]] = (*OF_JOBS, *OF_NODES, *OF_DRAINS, *OF_LIMITS, *OF_PLACEMENT)
 
 
 class Auditor:

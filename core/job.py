@@ -7,13 +7,18 @@
    in flight finish; deleting a completed one runs nothing (customer: no second release).
 4. `disabling` and `enabling` last until what had to stop has stopped.
 5. A job whose every node failed its preparation cannot go on: it says so (`JobBlocked`) and waits for a node or the user.
+6. A job that is not over may be patched; it goes to another pool only while it is disabled.  Its tasks then run there, prepared anew on each node;
+   what it owes on nodes of the pools before is released at its end there.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from attrs import evolve, fields
+
 from . import execution as executions
 from . import limits
+from . import preparation as preparations
 from . import release as releases
 from . import task as tasks
 from .checks import Mistake, check_job, check_tasks
@@ -29,16 +34,17 @@ from .events import (
     JobDisabling,
     JobEnabled,
     JobEnabling,
+    JobPatched,
     JobTerminating,
     JobUnblocked,
     TaskAdded,
 )
 from .failure import ended_failure
-from .ids import JobId, Micros
+from .ids import JobId, Micros, PoolId
 from .machine import ABSENT, Machine, rows
-from .requests import AddTasks, DeleteJob, DisableJob, EnableJob, SubmitJob, TerminateJob
-from .specs import DisableTasks, TaskSpec
-from .world import Job, World, index_job, present
+from .requests import AddTasks, DeleteJob, DisableJob, EnableJob, PatchJob, SubmitJob, TerminateJob
+from .specs import DisableTasks, JobSpec, TaskSpec
+from .world import Job, World, index_job, present, unindex_job
 
 JOB: Final = Machine(
     "job",
@@ -47,6 +53,7 @@ JOB: Final = Machine(
         (ABSENT, JobCreated, "active"),
         ("active", JobBlocked, "="),
         ("active disabling terminating deleting", JobUnblocked, "="),
+        ("active disabling disabled enabling", JobPatched, "="),
         ("active", JobDisabling, "disabling"),
         ("disabling", JobDisabling, "=", "the tasks that still run are to be dealt with more firmly"),
         ("disabling", JobDisabled, "disabled"),
@@ -62,6 +69,9 @@ JOB: Final = Machine(
 TASK_FAILED: Final = "TaskFailed"
 ALL_TASKS_COMPLETE: Final = "AllTasksComplete"
 MAX_WALL_CLOCK_TIME_EXPIRY: Final = "MaxWallClockTimeExpiry"
+
+_CHANGEABLE: Final = tuple(field.name for field in fields(JobPatched) if field.name != "job")
+"""What a patch may change of a job's specification, by the names that the request, the event and the specification share."""
 
 _FIRMNESS: Final[dict[DisableTasks, int]] = {"wait": 0, "requeue": 1, "terminate": 2}
 
@@ -84,7 +94,7 @@ def submit(world: World, request: SubmitJob) -> Iterator[Event]:
     if existing is not None:
         if existing.state == "deleting":
             raise RequestRefused("JobBeingDeleted", f"job {existing.id} is deleting; submit it again when it is gone")
-        if existing.spec != request.spec or any(_differs(existing, task) for task in request.tasks):
+        if existing.submitted != request.spec or any(_differs(existing, task) for task in request.tasks):
             raise RequestRefused("JobExists", f"job {existing.id} is {existing.state} and was submitted with another specification")
         return
     yield JobCreated(job=request.spec.id, spec=request.spec)
@@ -144,6 +154,33 @@ def enable(world: World, request: EnableJob) -> Iterator[Event]:
     tasks.refuse_if_over(job, "enable it")
     if job.state in {"disabling", "disabled"}:
         yield JobEnabling(job=job.id)
+
+
+def patch(world: World, request: PatchJob, now: Micros) -> Iterator[Event]:
+    """Change what a job may change; what is as it was already is passed over.  A limit in time that is over by now ends the job.
+
+    Refused: JobNotFound, the codes of a job that is over, InvalidPropertyValue or a more exact code (every mistake), and
+    OperationInvalidForCurrentState for another pool while the job is not disabled.
+    """
+    job = find(world, request.job, "patch it")
+    tasks.refuse_if_over(job, "patch it")
+    asked = {name: value for name in _CHANGEABLE if (value := getattr(request, name)) is not None}
+    if "pool_info" in asked and job.state != "disabled":
+        text = f"job {job.id} is {job.state}; its poolInfo can be patched only while it is disabled: disable it first, and enable it afterwards"
+        raise RequestRefused("OperationInvalidForCurrentState", text)
+    new = evolve(job.spec, **asked)
+    _refuse_mistakes([*_check_patch(job.spec, new), *check_job(new)])
+    changed = {name: value for name, value in asked.items() if value != getattr(job.spec, name)}
+    if changed:
+        yield JobPatched(job=job.id, **changed)
+    limit = new.constraints.max_wall_clock_time
+    if "constraints" in changed and limit is not None and job.created_at + limit <= now:
+        yield JobTerminating(job=job.id, reason=MAX_WALL_CLOCK_TIME_EXPIRY)
+
+
+def _check_patch(old: JobSpec, new: JobSpec) -> Iterator[Mistake]:
+    if old.on_all_tasks_complete == "terminatejob" != new.on_all_tasks_complete:
+        yield Mistake(path="onAllTasksComplete", text="is terminatejob, which cannot be taken back (Azure Batch's rule)")
 
 
 def find(world: World, job_id: JobId, wish: str) -> Job:
@@ -246,13 +283,28 @@ def _end(world: World, job: Job) -> Iterator[Event]:
 def on_created(world: World, event: JobCreated, at: Micros) -> None:
     known = world.jobs.get(event.job)
     state = JOB.move(ABSENT if known is None else known.state, event, event.job)
-    job = Job(id=event.job, spec=event.spec, number=world.jobs_created, state=state, changed_at=at, created_at=at)
+    job = Job(id=event.job, spec=event.spec, submitted=event.spec, number=world.jobs_created, state=state, changed_at=at, created_at=at)
     world.jobs_created += 1
     world.jobs[event.job] = job
     world.jobs_of_pool.setdefault(event.spec.pool_info.pool_id, {})[event.job] = None
-    limit = event.spec.constraints.max_wall_clock_time
-    if limit is not None:
-        world.add_deadline(at + limit, "job", event.job)
+    _limit(world, job)
+    world.agenda.job(event.job)
+
+
+def on_patched(world: World, event: JobPatched, _at: Micros) -> None:
+    """The job stands elsewhere in its pool's lists, or in those of another pool (rule 6)."""
+    job = world.jobs[event.job]
+    job.state = JOB.move(job.state, event, event.job)
+    unindex_job(world, job)
+    old = job.spec.pool_info
+    job.spec = evolve(job.spec, **{name: value for name in _CHANGEABLE if (value := getattr(event, name)) is not None})
+    if job.spec.pool_info != old:
+        _leave_pool(world, job, old.pool_id)
+        world.jobs_of_pool.setdefault(job.spec.pool_info.pool_id, {})[job.id] = None
+        job.ineligible = dict.fromkeys(preparations.barred(world, job))
+    if event.constraints is not None:
+        _limit(world, job)
+    index_job(world, job)
     world.agenda.job(event.job)
 
 
@@ -300,8 +352,17 @@ def _forget(world: World, job: Job) -> None:
     for node_id in (*job.preparations, *job.releases):
         if (node := world.nodes.get(node_id)) is not None:
             node.jobs.pop(job.id, None)
-    pool = job.spec.pool_info.pool_id
+    _leave_pool(world, job, job.spec.pool_info.pool_id)
+
+
+def _leave_pool(world: World, job: Job, pool: PoolId) -> None:
     of_pool = world.jobs_of_pool.get(pool, {})
     of_pool.pop(job.id, None)
     if not of_pool:
         world.jobs_of_pool.pop(pool, None)
+
+
+def _limit(world: World, job: Job) -> None:
+    """Note when the job is over its limit in time, if it has one; the entry of an earlier limit stands no more (`deadlines`)."""
+    if (limit := job.spec.constraints.max_wall_clock_time) is not None:
+        world.add_deadline(job.created_at + limit, "job", job.id)

@@ -55,7 +55,7 @@ from .reports import NodeFaulted, NodeReady, NodeRetired
 from .reports import NodeReallocated as NodeReallocatedReport
 from .requests import DeallocateNode, DisableScheduling, EnableScheduling, RebootNode, ReimageNode, StartNode
 from .specs import NodeOption
-from .world import Job, Node, Pool, World, drop_node_index, index_node, owe_node, settle_node
+from .world import Job, Node, Pool, World, drop_node_index, index_node, owe_node, ready_jobs, settle_node
 
 _UP: Final = "waitingforstarttask idle running offline starttaskfailed"
 _HERE: Final = f"creating starting rebooting reimaging unusable {_UP}"
@@ -469,7 +469,7 @@ def on_removed(world: World, event: NodeRemoved, _at: Micros) -> None:
 
 def _reconsider_jobs(world: World, pool: Pool) -> None:
     """The number of nodes has changed: jobs that wait may be blocked now, or no longer."""
-    for _, _, job_id in pool.ready:
+    for _, _, job_id in ready_jobs(pool):
         if (job := world.jobs[job_id]).ineligible or job.blocked:
             world.agenda.job(job_id)
 

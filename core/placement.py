@@ -1,56 +1,81 @@
 """Placement: queued tasks to free slots.
 
 1. Jobs in order of priority, then of submission; tasks of a job in order of submission (retries keep their place).
-2. `spread` takes the node with the most free slots, `pack` the one with the fewest; among equals, the longest so.
-3. A node that failed a job's preparation is passed over for that job alone.
-4. The cost of a placement does not grow with the number of tasks, nor with that of nodes that may take the task; it grows
-   only with the nodes that this job must pass over.
+2. A task is given all the slots that it requires or none.  One that no node has room for is passed over, and what requires less is placed:
+   slots are not saved up for it (semantics 3.4 knows no reservation), and one that requires more than a node has waits for ever.
+3. A task goes to the node that its `affinityInfo` names if that one has room and may take it, and else where any other would go.
+4. `spread` takes the node with the most free slots, `pack` the one with the fewest that are enough; among equals, the longest so.
+5. A node that failed a job's preparation is passed over for that job alone.
+6. The cost of a placement does not grow with the number of tasks, nor with that of nodes that may take the task, nor with that of jobs
+   whose tasks no node has room for; it grows only with the nodes that this job must pass over.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 
 from . import execution as executions
 from . import preparation as preparations
 from .events import Event, TaskPreparing, TaskRunning
 from .ids import NodeId
-from .world import Job, Pool, World
+from .world import Job, JobRank, Pool, Task, World, rank
 
 
 def rule(world: World, pool: Pool) -> Iterator[Event]:
     """Place tasks until no free node may take any."""
     if pool.state != "active":
         return
-    passed = 0
-    while passed < len(pool.ready) and pool.free_of:
-        job = world.jobs[pool.ready[passed][2]]
-        node = _choose(pool, job)
+    passed: dict[int, JobRank] = {}
+    while (found := _first(world, pool, passed)) is not None:
+        job, task = found
+        node = _choose(pool, job, task)
         if node is None:
-            passed += 1  # No free node may take this job's tasks; the next job may have more luck.
+            passed[task.spec.required_slots] = rank(job)  # No node with room for it may take it; the next job may have more luck.
         else:
-            yield from _place(world, job, node)
+            yield from _place(world, job, task, node)
 
 
-def _choose(pool: Pool, job: Job) -> NodeId | None:
+def _first(world: World, pool: Pool, passed: dict[int, JobRank]) -> tuple[Job, Task] | None:
+    """The task whose turn it is among those that some node has room for; `passed` says up to which job to leave them out, by required slots."""
+    roomiest = next((slots for slots in range(len(pool.free) - 1, 0, -1) if pool.free[slots]), 0)
+    best: tuple[JobRank, int, int] | None = None
+    for slots, ready in pool.ready.items():
+        place = bisect_right(ready, passed[slots]) if slots in passed else 0
+        if slots <= roomiest and place < len(ready):
+            entry = ready[place]
+            turn = (entry, world.jobs[entry[2]].queue[slots][0][0], slots)
+            if best is None or turn < best:
+                best = turn
+    if best is None:
+        return None
+    job = world.jobs[best[0][2]]
+    return job, job.tasks[job.queue[best[2]][0][1]]
+
+
+def _choose(pool: Pool, job: Job, task: Task) -> NodeId | None:
     """The node for the job's next task; the nodes of one that none may run are not gone through to learn it."""
     if len(job.ineligible) == len(pool.nodes):
         return None
-    buckets = reversed(pool.free) if pool.spec.task_scheduling_policy.node_fill_type == "spread" else pool.free
-    for bucket in buckets:
-        for node in bucket:
+    least, wish = task.spec.required_slots, task.spec.affinity_info
+    if wish is not None and pool.free_of.get(wish.node, 0) >= least and wish.node not in job.ineligible:
+        return wish.node
+    rooms: Iterable[int] = range(least, len(pool.free))
+    if pool.spec.task_scheduling_policy.node_fill_type == "spread":
+        rooms = reversed(range(least, len(pool.free)))
+    for room in rooms:
+        for node in pool.free[room]:
             if node not in job.ineligible:
                 return node
     return None
 
 
-def _place(world: World, job: Job, node: NodeId) -> Iterator[Event]:
-    """Give the job's next task to the node, and begin preparation there if this is what it takes."""
-    task = job.queue[0][1]
+def _place(world: World, job: Job, task: Task, node: NodeId) -> Iterator[Event]:
+    """Give the task to the node, and begin preparation there if this is what it takes."""
     waits = preparations.awaited(job, node)
     if preparations.needed(job, node):
         yield from preparations.start(world, job, node)
     if waits:
-        yield TaskPreparing(job=job.id, task=task, node=node)
+        yield TaskPreparing(job=job.id, task=task.spec.id, node=node)
         return
-    event = executions.request(world, "task", job.id, task, node, job.tasks[task].launches + 1)
+    event = executions.request(world, "task", job.id, task.spec.id, node, task.launches + 1)
     yield event
-    yield TaskRunning(job=job.id, task=task, node=node, execution=event.execution)
+    yield TaskRunning(job=job.id, task=task.spec.id, node=node, execution=event.execution)

@@ -30,7 +30,7 @@ from .events import (
 from .ids import Micros, NodeId, PoolId
 from .machine import ABSENT, Machine, rows
 from .requests import CreatePool, DeletePool, RemoveNode, ResizePool, StopResize
-from .world import Node, Pool, World, index_job
+from .world import Node, Pool, World, index_job, ready_jobs
 
 POOL: Final = Machine(
     "pool",
@@ -132,6 +132,11 @@ def remove_node(world: World, request: RemoveNode) -> Iterator[Event]:
 def node_id(pool: PoolId, number: int) -> NodeId:
     """The id of a pool's n-th node, counted from 0 over the pool's whole life."""
     return NodeId(f"{pool}-{number + 1}")
+
+
+def pool_of(node: NodeId) -> PoolId:
+    """The pool that a node belongs to or belonged to, by its id: it may be gone, and its job may have moved to another one since."""
+    return PoolId(node.rpartition("-")[0])
 
 
 def _active(world: World, pool_id: PoolId, wish: str) -> Pool:
@@ -253,5 +258,5 @@ def on_deleting(world: World, event: PoolDeleting, at: Micros) -> None:
 def on_deleted(world: World, event: PoolDeleted, _at: Micros) -> None:
     pool = world.pools.pop(event.pool)
     POOL.move(pool.state, event, event.pool)
-    for _, _, job in pool.ready:
+    for _, _, job in ready_jobs(pool):
         world.agenda.job(job)

@@ -66,6 +66,18 @@ def awaited(job: Job, node: NodeId) -> bool:
     return preparation is None or not preparation.succeeded
 
 
+def barred(world: World, job: Job) -> Iterator[NodeId]:
+    """The nodes of the job's pool that failed its preparation, and so may take none of its tasks; to be asked when it comes to another pool."""
+    spec, pool = job.spec.job_preparation_task, world.pools.get(job.spec.pool_info.pool_id)
+    for node, preparation in job.preparations.items():
+        if spec is not None and pool is not None and node in pool.nodes and _bars(preparation, spec):
+            yield node
+
+
+def _bars(preparation: Preparation, spec: PreparationSpec) -> bool:
+    return preparation.state == "completed" and preparation.result == "failure" and spec.wait_for_success
+
+
 def start(world: World, job: Job, node: NodeId) -> Iterator[Event]:
     """Begin a run on the node."""
     launches = preparation.launches if (preparation := job.preparations.get(node)) is not None else 0
@@ -204,7 +216,7 @@ def on_completed(world: World, event: PreparationCompleted, at: Micros) -> None:
     preparation.internal = 0
     preparation.ended_at = at
     preparation.result, preparation.exit_code, preparation.failure = event.result, event.exit_code, event.failure
-    if event.result == "failure" and _spec(job).wait_for_success:
+    if _bars(preparation, _spec(job)) and world.nodes[event.node].pool == job.spec.pool_info.pool_id:
         job.ineligible[event.node] = None
     world.agenda.job(event.job)
     world.agenda.node(event.node)

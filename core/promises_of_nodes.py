@@ -45,26 +45,27 @@ def start_task_comes_first(history: History, seen: Seen) -> Iterator[str]:
 
 @invariant(e.TaskPreparing, e.TaskRunning, rule="taskSlotsPerNode; core/placement.py")
 def slots_are_never_exceeded(history: History, seen: Seen) -> Iterator[str]:
-    """At most `taskSlotsPerNode` tasks are preparing or running on a node."""
+    """The tasks that are preparing or running on a node require at most its `taskSlotsPerNode` together."""
     event = seen.event
     node = history.nodes.get(node_of(event))
     pool = history.pools.get(node.pool) if node is not None else None
     if node is not None and pool is not None and isinstance(event, e.TaskPreparing | e.TaskRunning):
-        held = len(node.holders) + ((event.job, event.task) not in node.holders)
+        task = history.task(event.job, event.task)
+        required = task.spec.required_slots if task is not None else 1
+        held = sum(node.holders.values()) + (required if (event.job, event.task) not in node.holders else 0)
         if held > pool.task_slots_per_node:
-            yield f"{held} tasks on the {pool.task_slots_per_node} slots of {event.node}"
+            yield f"tasks that require {held} slots are on the {pool.task_slots_per_node} slots of {event.node}"
 
 
 @invariant(e.TaskPreparing, e.TaskRunning, rule="semantics 3.4")
 def parallel_tasks_are_never_exceeded(history: History, seen: Seen) -> Iterator[str]:
-    """At most `maxParallelTasks` tasks of a job are preparing or running at the same time."""
+    """No task is placed while `maxParallelTasks` of its job, as it is then, are preparing or running."""
     event = seen.event
     if not isinstance(event, e.TaskPreparing | e.TaskRunning) or (job := history.jobs.get(event.job)) is None:
         return
     most = job.spec.max_parallel_tasks
-    placed = len(job.placed) + (event.task not in job.placed)
-    if most != -1 and placed > most:
-        yield f"{placed} tasks of job {event.job} are placed, and it may have {most}"
+    if most != -1 and event.task not in job.placed and len(job.placed) >= most:
+        yield f"{len(job.placed) + 1} tasks of job {event.job} are placed, and it may have {most}"
 
 
 @invariant(e.TaskPreparing, e.TaskRunning, e.TaskRetried, e.TaskRequeued, e.TaskCompleted, e.TaskDeleted, rule="core/world.py, rule 2")

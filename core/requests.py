@@ -8,7 +8,7 @@ asked for happens when they have ended).  `reason` is a user's own words for the
 from attrs import frozen
 
 from .ids import Duration, JobId, NodeId, PoolId, TaskId
-from .specs import DisableTasks, JobSpec, NodeOption, PoolSpec, TaskSpec
+from .specs import DisableTasks, JobConstraints, JobSpec, MetadataItem, NodeOption, OnAllTasksComplete, PoolInfo, PoolSpec, TaskSpec
 
 
 @frozen(kw_only=True)
@@ -78,6 +78,22 @@ class DisableJob:
 @frozen(kw_only=True)
 class EnableJob:
     job: JobId
+
+
+@frozen(kw_only=True)
+class PatchJob:
+    """Change a job that is not over: what is not None replaces what the job had, as a whole.
+
+    `pool_info` is granted only while the job is disabled.
+    """
+
+    job: JobId
+    priority: int | None = None
+    max_parallel_tasks: int | None = None
+    constraints: JobConstraints | None = None
+    on_all_tasks_complete: OnAllTasksComplete | None = None
+    metadata: tuple[MetadataItem, ...] | None = None
+    pool_info: PoolInfo | None = None
 
 
 @frozen(kw_only=True)
@@ -167,6 +183,7 @@ Request = (
     | DeleteJob
     | DisableJob
     | EnableJob
+    | PatchJob
     | TerminateTask
     | DeleteTask
     | ReactivateTask

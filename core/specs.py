@@ -6,12 +6,12 @@ Source of names and defaults: Azure Batch REST API 2025-06-01.
 """
 
 import shlex
-from typing import Literal
+from typing import Final, Literal
 
 from attrs import frozen
 
 from . import limits
-from .ids import Duration, JobId, PoolId, TaskId
+from .ids import Duration, JobId, NodeId, PoolId, TaskId
 
 ReleaseScope = Literal["taskRan", "prepared", "attempted"]
 OnAllTasksComplete = Literal["noaction", "terminatejob"]
@@ -25,6 +25,9 @@ NodeOption = Literal["requeue", "terminate", "taskcompletion"]
 AutoUserScope = Literal["pool"]
 """Azure Batch has `task` too, for a user made for one task alone: none is made here."""
 ElevationLevel = Literal["nonadmin", "admin"]
+
+AFFINITY_PREFIX: Final = "TVM:"
+"""What Azure Batch writes before a node's id where it is an affinityId."""
 
 
 @frozen(kw_only=True, repr=False)
@@ -192,8 +195,27 @@ class ExitConditions:
 
 
 @frozen(kw_only=True)
+class AffinityInfo:
+    """Where a task had best run, by a node's id or what `nodes --json` calls its affinityId: it is a hint and no more.
+
+    The task goes to that node if it has room for it when the task's turn comes, and to any other if not.
+    """
+
+    affinity_id: str
+
+    @property
+    def node(self) -> NodeId:
+        """The node that is meant."""
+        return NodeId(self.affinity_id.removeprefix(AFFINITY_PREFIX))
+
+
+@frozen(kw_only=True)
 class TaskSpec:
-    """One task: a command line that some node of the job's pool runs once, retries apart."""
+    """One task: a command line that some node of the job's pool runs once, retries apart.
+
+    `required_slots` of its node are the task's alone while it is preparing or running; a node has `PoolSpec.task_slots_per_node` of
+    them, and a task that requires more than any node has waits for ever.
+    """
 
     id: TaskId
     command_line: str
@@ -203,6 +225,9 @@ class TaskSpec:
     depends_on: TaskDependencies | None = None
     exit_conditions: ExitConditions | None = None
     user_identity: UserIdentity | None = None
+    required_slots: int = 1
+    affinity_info: AffinityInfo | None = None
+    metadata: tuple[MetadataItem, ...] = ()
 
 
 @frozen(kw_only=True)

@@ -142,7 +142,7 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
 def _ended_by_itself(job: Job, task: Task, execution: Execution, exit_code: int, signal: int | None) -> Iterator[Event]:
     failure = None if exit_code == 0 else exit_code_failure(exit_code, signal)
     final = execution.stop is not None and execution.stop.then == "complete"
-    if failure is not None and not final and _retries_left(job, task):
+    if failure is not None and not final and _retries_left(task):
         yield TaskRetried(job=job.id, task=task.spec.id, exit_code=exit_code, failure=failure)
     else:
         yield _over(job, task, exit_code, failure)
@@ -184,20 +184,19 @@ def _over(job: Job, task: Task, exit_code: int | None, failure: FailureInfo | No
     )
 
 
-def _retries_left(job: Job, task: Task) -> bool:
-    allowed = retries_allowed(job, task)
+def _retries_left(task: Task) -> bool:
+    allowed = retries_allowed(task)
     return allowed == -1 or task.retries < allowed
 
 
-def retries_allowed(job: Job, task: Task) -> int:
+def retries_allowed(task: Task) -> int:
     """A task's maxTaskRetryCount: its own constraints', or the job's where it has none (semantics 3.1)."""
-    constraints = task.spec.constraints
-    return constraints.max_task_retry_count if constraints is not None else job.spec.constraints.max_task_retry_count
+    return (task.spec.constraints or task.job_constraints).max_task_retry_count
 
 
-def retry_delay(job: Job, task: Task) -> Duration:
+def retry_delay(task: Task) -> Duration:
     """How long a task that has just failed waits for its next try: twice as long as before the last one, up to a bound."""
-    constraints = task.spec.constraints or job.spec.constraints
+    constraints = task.spec.constraints or task.job_constraints
     longest = limits.RETRY_DELAY_MAX if constraints.retry_delay_max is None else constraints.retry_delay_max
     doublings = min(task.retries - 1, _DOUBLINGS_MAX)
     return Duration(min((constraints.retry_delay or 0) << doublings, longest))
@@ -231,7 +230,7 @@ def _execution(world: World, task: Task) -> Execution:
 def on_added(world: World, event: TaskAdded, at: Micros) -> None:
     job = world.jobs[event.job]
     state = TASK.move(ABSENT if event.task not in job.tasks else job.tasks[event.task].state, event, _name(event.job, event.task))
-    task = Task(spec=event.spec, number=job.added, state=state, changed_at=at, added_at=at)
+    task = Task(spec=event.spec, number=job.added, job_constraints=job.spec.constraints, state=state, changed_at=at, added_at=at)
     job.added += 1
     job.tasks[event.task] = task
     job.counts[state] += 1
@@ -242,9 +241,9 @@ def on_added(world: World, event: TaskAdded, at: Micros) -> None:
 
 def on_preparing(world: World, event: TaskPreparing, at: Micros) -> None:
     job, task = _move(world, event, at)
-    _hold_slot(world, job, task, event)
+    _hold_slots(world, job, task, event)
     job.preparations[event.node].waiting[event.task] = None
-    trim_queue(world, job)
+    trim_queue(world, job, task.spec.required_slots)
 
 
 def on_running(world: World, event: TaskRunning, at: Micros) -> None:
@@ -253,8 +252,8 @@ def on_running(world: World, event: TaskRunning, at: Micros) -> None:
     if was == "preparing":
         del job.preparations[event.node].waiting[event.task]
     else:
-        _hold_slot(world, job, task, event)
-        trim_queue(world, job)
+        _hold_slots(world, job, task, event)
+        trim_queue(world, job, task.spec.required_slots)
     task.execution = event.execution
     task.launches += 1
     task.started_at = at
@@ -263,12 +262,12 @@ def on_running(world: World, event: TaskRunning, at: Micros) -> None:
 
 def on_retried(world: World, event: TaskRetried, at: Micros) -> None:
     job, task = _move(world, event, at)
-    _free_slot(world, job, task)
+    _free_slots(world, job, task)
     task.retries += 1
     task.last_retry_at = at
     task.internal = 0
     task.exit_code, task.failure = event.exit_code, event.failure
-    if delay := retry_delay(job, task):
+    if delay := retry_delay(task):
         task.retry_at = Micros(at + delay)
         job.delayed[task.spec.id] = None
         world.add_deadline(task.retry_at, "retry", job.id, task.spec.id)
@@ -286,7 +285,7 @@ def on_retry_due(world: World, event: TaskRetryDue, _at: Micros) -> None:
 def on_requeued(world: World, event: TaskRequeued, at: Micros) -> None:
     was = world.task(event.job, event.task).state
     job, task = _move(world, event, at)
-    _free_slot(world, job, task)
+    _free_slots(world, job, task)
     if was == "running":
         task.requeues += 1
         task.internal += event.internal
@@ -299,7 +298,7 @@ def on_completed(world: World, event: TaskCompleted, at: Micros) -> None:
     if event.result == "success":
         job.succeeded += 1
         world.nodes[present(task.node)].tasks_succeeded += 1
-    _free_slot(world, job, task)
+    _free_slots(world, job, task)
     task.ended_at = at
     _no_longer_delayed(job, task)
     task.result, task.exit_code, task.failure = event.result, event.exit_code, event.failure
@@ -307,7 +306,7 @@ def on_completed(world: World, event: TaskCompleted, at: Micros) -> None:
         dependencies.satisfy(world, job, event.task)
     if exits.STRENGTH[event.job_action] > exits.STRENGTH[job.job_action]:
         job.job_action = event.job_action
-    trim_queue(world, job)
+    trim_queue(world, job, task.spec.required_slots)
 
 
 def on_reactivated(world: World, event: TaskReactivated, at: Micros) -> None:
@@ -323,11 +322,11 @@ def on_deleted(world: World, event: TaskDeleted, at: Micros) -> None:
     job.counts[was] -= 1
     if task.result == "success":
         job.succeeded -= 1
-    _free_slot(world, job, task)
+    _free_slots(world, job, task)
     _no_longer_delayed(job, task)
     dependencies.forget(job, task)
     del job.tasks[event.task]
-    trim_queue(world, job)
+    trim_queue(world, job, task.spec.required_slots)
 
 
 def _move(
@@ -349,9 +348,10 @@ def _move(
     return job, task
 
 
-def _hold_slot(world: World, job: Job, task: Task, event: TaskPreparing | TaskRunning) -> None:
+def _hold_slots(world: World, job: Job, task: Task, event: TaskPreparing | TaskRunning) -> None:
     node = world.nodes[event.node]
     node.tasks[(job.id, task.spec.id)] = None
+    node.slots += task.spec.required_slots
     task.node = event.node
     index_node(world, node)
     world.agenda.node_load(node.id)
@@ -362,12 +362,13 @@ def _no_longer_delayed(job: Job, task: Task) -> None:
     job.delayed.pop(task.spec.id, None)
 
 
-def _free_slot(world: World, job: Job, task: Task) -> None:
+def _free_slots(world: World, job: Job, task: Task) -> None:
     """Take the task from its node; `task.node` goes on telling where it ran last, if it ran there."""
     node = world.nodes.get(task.node) if task.node is not None else None
     if node is None or (job.id, task.spec.id) not in node.tasks:
         return
     del node.tasks[(job.id, task.spec.id)]
+    node.slots -= task.spec.required_slots
     if task.execution is None:
         task.node = None
     task.execution = None

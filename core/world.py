@@ -12,6 +12,8 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Literal, TypeVar
 
 from attrs import Factory, define, field, frozen
@@ -20,7 +22,7 @@ from .errors import ImpossibleEvent
 from .events import NodeOperation, StopThen
 from .failure import FailureInfo, Result
 from .ids import ExecutionId, ExecutionKind, JobId, Micros, NodeId, PoolId, TaskId
-from .specs import DisableTasks, JobAction, JobSpec, NodeOption, PoolSpec, TaskSpec
+from .specs import DisableTasks, JobAction, JobConstraints, JobSpec, NodeOption, PoolSpec, TaskSpec
 
 T = TypeVar("T")
 
@@ -30,6 +32,9 @@ CommandKey = tuple[Literal["run", "stop", "boot", "retire"], int | NodeId, int]
 
 DeadlineKind = Literal["execution", "job", "retry", "resize"]
 """Which limit in time: see `deadlines` for what each is about."""
+
+JobRank = tuple[int, int, JobId]
+"""A job as (-priority, number, id): the lesser one comes first."""
 
 Deadline = tuple[Micros, DeadlineKind, tuple[int | str, ...]]
 """When, which limit, and of what: ids, as many as the limit needs."""
@@ -111,6 +116,8 @@ class Task:
     spec: TaskSpec
     number: int
     """Order of submission within the job."""
+    job_constraints: JobConstraints
+    """The job's when the task was added, for a task that states none of its own: a patch of the job does not reach it (semantics 3.1)."""
     state: str
     changed_at: Micros
     added_at: Micros
@@ -138,6 +145,8 @@ class Task:
 class Job:
     id: JobId
     spec: JobSpec
+    submitted: JobSpec
+    """The specification before it was patched: what a repeated submission is compared with."""
     number: int
     """Order of submission within the ledger."""
     state: str
@@ -145,8 +154,9 @@ class Job:
     created_at: Micros
     previous_state: str | None = None
     tasks: dict[TaskId, Task] = Factory(dict)
-    queue: list[tuple[int, TaskId]] = Factory(list)
-    """Heap of active tasks by number that depend on nothing any more; the first one is always active, others may have left."""
+    queue: dict[int, list[tuple[int, TaskId]]] = Factory(dict)
+    """Active tasks that depend on nothing any more: for each number of slots that some require, a heap of them by their own numbers, whose
+    first one is always active, while others may have left.  What requires much so holds up nothing that requires less."""
     delayed: dict[TaskId, None] = Factory(dict)
     """Active tasks that wait for the time of their next try."""
     dependents: dict[TaskId | int, dict[TaskId, None]] = Factory(dict)
@@ -203,6 +213,8 @@ class Node:
     booted_at: Micros | None = None
     tasks: dict[tuple[JobId, TaskId], None] = Factory(dict)
     """Tasks that hold slots here: `preparing` and `running`."""
+    slots: int = 0
+    """How many slots they hold."""
     live: dict[ExecutionId, None] = Factory(dict)
     jobs: dict[JobId, None] = Factory(dict)
     """Jobs with a preparation or release entry here."""
@@ -252,8 +264,8 @@ class Pool:
 
     Nodes are taken from the front, which a plain dict finds only by stepping over all that were there before."""
     free_of: dict[NodeId, int] = Factory(dict)
-    ready: list[tuple[int, int, JobId]] = Factory(list)
-    """Active jobs with queued tasks as (-priority, number, id), best first."""
+    ready: dict[int, list[JobRank]] = Factory(dict)
+    """Active jobs with queued tasks, best first, for each number of slots that some of these require."""
 
 
 @define
@@ -335,7 +347,7 @@ class World:
 def index_node(world: World, node: Node) -> None:
     """Bring the free-slot index up to date with a node's state, scheduling and load."""
     pool = world.pools[node.pool]
-    free = pool.spec.task_slots_per_node - len(node.tasks) if takes_tasks(node) else 0
+    free = pool.spec.task_slots_per_node - node.slots if takes_tasks(node) else 0
     if (known := pool.free_of.get(node.id, 0)) == free:
         return
     if known:
@@ -396,15 +408,18 @@ def node_command_key(node: Node) -> CommandKey | None:
 def enqueue(world: World, job: Job, task: Task) -> None:
     """Put an active task into its job's queue, unless it waits for other tasks or for the time of its next try."""
     if not task.unmet and task.retry_at is None:
-        heapq.heappush(job.queue, (task.number, task.spec.id))
+        heapq.heappush(job.queue.setdefault(task.spec.required_slots, []), (task.number, task.spec.id))
     index_job(world, job)  # In any case: what made it active may have made room for another task of the job.
 
 
-def trim_queue(world: World, job: Job) -> None:
-    """Drop tasks from the queue's front that are active no more, so that the front is always placeable."""
-    queue = job.queue
-    while queue and not _is_queued(job, *queue[0]):
-        heapq.heappop(queue)
+def trim_queue(world: World, job: Job, slots: int) -> None:
+    """Drop tasks from the front of those that require so many slots that are active no more, so that the front is always placeable."""
+    if (queue := job.queue.get(slots)) is not None:
+        while queue and not _is_queued(job, *queue[0]):
+            heapq.heappop(queue)
+        if not queue:
+            del job.queue[slots]
+            _unlist(world, job, slots)
     index_job(world, job)
 
 
@@ -420,20 +435,49 @@ def may_place(job: Job) -> bool:
     return most == -1 or job.counts["preparing"] + job.counts["running"] < most
 
 
+def rank(job: Job) -> JobRank:
+    """Where the job stands among others that have something to place."""
+    return (-job.spec.priority, job.number, job.id)
+
+
 def index_job(world: World, job: Job) -> None:
-    """Bring the pool's list of jobs with something to place up to date with one job."""
+    """Bring the pool's lists of jobs with something to place up to date with one job."""
     pool = world.pools.get(job.spec.pool_info.pool_id)
     if pool is None:
         return
-    key = (-job.spec.priority, job.number, job.id)
-    wanted = job.state == "active" and bool(job.queue) and may_place(job)
-    place = bisect_left(pool.ready, key)
-    listed = place < len(pool.ready) and pool.ready[place] == key
-    if wanted and not listed:
-        pool.ready.insert(place, key)
-        world.agenda.pool(pool.id)
-    elif listed and not wanted:
-        del pool.ready[place]
+    wanted, key = job.state == "active" and may_place(job), rank(job)
+    for slots in job.queue:
+        ready = pool.ready.get(slots, ())
+        place = bisect_left(ready, key)
+        listed = place < len(ready) and ready[place] == key
+        if wanted and not listed:
+            pool.ready.setdefault(slots, []).insert(place, key)
+            world.agenda.pool(pool.id)
+        elif listed and not wanted:
+            _unlist(world, job, slots)
+
+
+def unindex_job(world: World, job: Job) -> None:
+    """Take a job whose rank or pool changes from the lists of its pool; `index_job` puts it where it then belongs."""
+    for slots in job.queue:
+        _unlist(world, job, slots)
+
+
+def ready_jobs(pool: Pool) -> Iterator[JobRank]:
+    """The jobs that have something to place on the pool, best first and each once."""
+    return (key for key, _ in groupby(heapq.merge(*pool.ready.values())))
+
+
+def _unlist(world: World, job: Job, slots: int) -> None:
+    pool = world.pools.get(job.spec.pool_info.pool_id)
+    if pool is None or (ready := pool.ready.get(slots)) is None:
+        return
+    key = rank(job)
+    place = bisect_left(ready, key)
+    if place < len(ready) and ready[place] == key:
+        del ready[place]
+        if not ready:
+            del pool.ready[slots]
 
 
 def present(value: T | None) -> T:

@@ -44,6 +44,7 @@ REQUESTS: Final[Mapping[type[Request], tuple[str, int]]] = {
     core_requests.DeleteJob: ("delete-job", 1),
     core_requests.DisableJob: ("disable-job", 1),
     core_requests.EnableJob: ("enable-job", 1),
+    core_requests.PatchJob: ("patch-job", 1),
     core_requests.TerminateTask: ("terminate-task", 1),
     core_requests.DeleteTask: ("delete-task", 1),
     core_requests.ReactivateTask: ("reactivate-task", 1),

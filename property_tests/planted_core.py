@@ -99,11 +99,11 @@ def jobs_end_at_once() -> AbstractContextManager[None]:
 
 
 def preparation_everywhere() -> AbstractContextManager[None]:
-    def wrong(right: Any, of: world.World, found: world.Job, chosen: Any) -> Iterator[e.Event]:
+    def wrong(right: Any, of: world.World, found: world.Job, of_it: world.Task, chosen: Any) -> Iterator[e.Event]:
         for other in of.nodes:
             if other != chosen and preparation.needed(found, other):
                 yield from preparation.start(of, found, other)
-        yield from right(of, found, chosen)
+        yield from right(of, found, of_it, chosen)
 
     return around(placement, "_place", wrong)
 
@@ -166,9 +166,9 @@ def start_tasks_are_not_waited_for() -> AbstractContextManager[None]:
 @contextmanager
 def slots_are_not_counted() -> Iterator[None]:
     def wrong(of: world.World, found: world.Node) -> None:
-        held, found.tasks = found.tasks, {}
+        held, found.slots = found.slots, 0
         world.index_node(of, found)
-        found.tasks = held
+        found.slots = held
 
     with swapped(task, "index_node", wrong), swapped(node, "index_node", wrong):
         yield

@@ -8,6 +8,7 @@ import attrs
 import planted_core
 import planted_drains
 import planted_limits
+import planted_placement
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -33,7 +34,7 @@ from jobledger.testing.stage import Broken, Stage
 from jobledger.testing.trail import Trail
 from jobledger.testing.walks import CoreWalk
 
-CATALOGUE = [*planted_core.CATALOGUE, *planted_drains.CATALOGUE, *planted_limits.CATALOGUE]
+CATALOGUE = [*planted_core.CATALOGUE, *planted_drains.CATALOGUE, *planted_limits.CATALOGUE, *planted_placement.CATALOGUE]
 
 
 @pytest.mark.parametrize("planted", CATALOGUE, ids=lambda planted: planted.name)

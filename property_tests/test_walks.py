@@ -15,6 +15,7 @@ from jobledger.core.requests import (
     DisableScheduling,
     EnableJob,
     EnableScheduling,
+    PatchJob,
     ReactivateTask,
     RebootNode,
     ReimageNode,
@@ -26,7 +27,7 @@ from jobledger.core.requests import (
     TerminateJob,
     TerminateTask,
 )
-from jobledger.core.specs import JobSpec, PoolInfo, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec
+from jobledger.core.specs import JobConstraints, JobSpec, PoolInfo, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec
 from jobledger.testing.stage import RowTaken
 from jobledger.testing.trail import Trail
 from jobledger.testing.walks import CoreWalk
@@ -131,6 +132,9 @@ JOB_STATES = {
 DISABLE = DisableJob(job="j", disable_tasks="requeue")
 OF_TASK = {"job": "j", "task": "t"}
 WISHES = [
+    PatchJob(job="j", priority=7, max_parallel_tasks=1, on_all_tasks_complete="terminatejob"),
+    PatchJob(job="j", constraints=JobConstraints(max_wall_clock_time=1)),
+    PatchJob(job="j", pool_info=PoolInfo(pool_id="elsewhere")),
     TerminateJob(job="j"),
     DeleteJob(job="j"),
     DISABLE,

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobledger import BlockingEngine, ExecutorError, JobId, LedgerBusy, MemoryStore, PoolId, RequestRefused, TaskId
+from jobledger import BlockingEngine, ExecutorError, JobId, LedgerBusy, MemoryStore, MetadataItem, PoolId, RequestRefused, TaskId, TaskSpec
 from jobledger.asks import Asks
 from jobledger.core import events as e
 from jobledger.core.requests import RemoveNode
@@ -33,6 +33,12 @@ def test_every_call_does_as_the_engine_does(engine, shell_job, shell_tasks):
     engine.wait(JOB, timeout_s=BOUND_S)
     assert engine.read(lambda world: world.jobs[JOB].succeeded) == 2
     engine.submit(shell_job("k", on_all_tasks_complete="noaction"))
+    engine.patch_job(JobId("k"), priority=4, metadata=[MetadataItem(name="run", value="1")])
+    assert engine.read(lambda world: (world.jobs[JobId("k")].spec.priority, len(world.jobs[JobId("k")].spec.metadata))) == (4, 1)
+    engine.add_tasks(JobId("k"), [TaskSpec(id=TaskId("gone"), command_line="nothing", required_slots=100)])
+    engine.delete_task(JobId("k"), TaskId("gone"))
+    with pytest.raises(RequestRefused, match="no task"):
+        engine.reactivate_task(JobId("k"), TaskId("gone"))
     engine.terminate(JobId("k"), "enough")
     engine.wait(JobId("k"), timeout_s=BOUND_S)
     engine.delete(JOB)

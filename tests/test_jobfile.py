@@ -31,6 +31,7 @@ from jobledger.core.specs import (
     TaskSpec,
     UserIdentity,
 )
+from jobledger.jsonnames import names_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -183,7 +184,11 @@ def test_azures_unlimited_is_no_limit() -> None:
         ("job.on_all_tasks_complete", "noaction", "job.on_all_tasks_complete: is not known here: did you mean 'onAllTasksComplete'?"),
         ("tasks.0.maxTaskRetryCount", 1, "tasks[0].maxTaskRetryCount: is not known here: it belongs inside 'constraints'"),
         ("poolInfo", {"poolId": "p"}, "poolInfo: is not known here: it belongs inside 'job'"),
-        ("tasks.1.requiredSlots", 1, "tasks[1].requiredSlots: is a property of Azure Batch that is not supported by this version of jobledger"),
+        (
+            "tasks.1.multiInstanceSettings",
+            {},
+            "tasks[1].multiInstanceSettings: is a property of Azure Batch that is not supported by this version of jobledger",
+        ),
         (
             "job.allowTaskPreemption",
             True,
@@ -193,7 +198,7 @@ def test_azures_unlimited_is_no_limit() -> None:
         (
             "tasks.0.what ever",
             0,
-            "tasks[0].'what ever': is not known here: the names are id, commandLine, displayName, environmentSettings, constraints, dependsOn, exitConditions, userIdentity",
+            f"tasks[0].'what ever': is not known here: the names are {', '.join(names_of(TaskSpec))}",
         ),
         (
             "job.jobReleaseTask.constraints",

@@ -83,7 +83,7 @@ def test_the_document_of_a_job_that_is_completed():
     s = scenario({"t2": Exits(3)})
     submit(s, "t1", "t2", priority=7, constraints=JobConstraints(max_wall_clock_time=3_600_000_000))
     document = status_document(s.world, "j", 42)
-    assert list(document) == ["job", "tasks", "jobPreparationAndReleaseTaskStatus", "taskCounts", "position"]
+    assert list(document) == ["job", "tasks", "jobPreparationAndReleaseTaskStatus", "taskCounts", "taskSlotCounts", "position"]
     assert document["position"] == 42
     assert document["taskCounts"] == {"active": 0, "running": 0, "completed": 2, "succeeded": 1, "failed": 1}
     job = document["job"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from .core import requests as q
 from .core.ids import Duration, JobId, NodeId, PoolId, TaskId
-from .core.specs import DisableTasks, JobSpec, NodeOption, PoolSpec, TaskSpec
+from .core.specs import DisableTasks, JobConstraints, JobSpec, MetadataItem, NodeOption, OnAllTasksComplete, PoolInfo, PoolSpec, TaskSpec
 
 
 class Asks(ABC):
@@ -88,6 +88,38 @@ class Asks(ABC):
         """Let a disabled job go on."""
         return await self.request(q.EnableJob(job=job), actor=actor)
 
+    async def patch_job(
+        self,
+        job: JobId,
+        *,
+        priority: int | None = None,
+        max_parallel_tasks: int | None = None,
+        constraints: JobConstraints | None = None,
+        on_all_tasks_complete: OnAllTasksComplete | None = None,
+        metadata: Sequence[MetadataItem] | None = None,
+        pool: PoolId | None = None,
+        actor: str = "embedder",
+    ) -> int:
+        """Change a job that is not over: what is not None replaces what it had.  Another pool is granted only while it is disabled."""
+        request = q.PatchJob(
+            job=job,
+            priority=priority,
+            max_parallel_tasks=max_parallel_tasks,
+            constraints=constraints,
+            on_all_tasks_complete=on_all_tasks_complete,
+            metadata=None if metadata is None else tuple(metadata),
+            pool_info=None if pool is None else PoolInfo(pool_id=pool),
+        )
+        return await self.request(request, actor=actor)
+
     async def terminate_task(self, job: JobId, task: TaskId, *, reason: str = "", actor: str = "embedder") -> int:
         """End one task as failed."""
         return await self.request(q.TerminateTask(job=job, task=task, reason=reason), actor=actor)
+
+    async def delete_task(self, job: JobId, task: TaskId, *, reason: str = "", actor: str = "embedder") -> int:
+        """Delete one task, ending it first where it runs."""
+        return await self.request(q.DeleteTask(job=job, task=task, reason=reason), actor=actor)
+
+    async def reactivate_task(self, job: JobId, task: TaskId, *, reason: str = "", actor: str = "embedder") -> int:
+        """Run a task again that failed, with all its retries anew."""
+        return await self.request(q.ReactivateTask(job=job, task=task, reason=reason), actor=actor)

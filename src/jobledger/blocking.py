@@ -14,7 +14,7 @@ from .core.errors import ExecutorError
 from .core.ids import Duration, JobId, NodeId, PoolId, TaskId
 from .core.ports import EventStore, Executor, RecordedEvent
 from .core.requests import Request
-from .core.specs import DisableTasks, JobSpec, NodeOption, PoolSpec, TaskSpec
+from .core.specs import DisableTasks, JobConstraints, JobSpec, MetadataItem, NodeOption, OnAllTasksComplete, PoolSpec, TaskSpec
 from .core.world import World
 from .engine import DEFAULT_LEDGER, DEFAULT_ROOT, Clock, Engine, wall_clock
 from .eventstore import Durability
@@ -118,9 +118,43 @@ class BlockingEngine:
         """Let a disabled job go on."""
         return self._call(self._engine.enable(job, actor=actor))
 
+    def patch_job(
+        self,
+        job: JobId,
+        *,
+        priority: int | None = None,
+        max_parallel_tasks: int | None = None,
+        constraints: JobConstraints | None = None,
+        on_all_tasks_complete: OnAllTasksComplete | None = None,
+        metadata: Sequence[MetadataItem] | None = None,
+        pool: PoolId | None = None,
+        actor: str = "embedder",
+    ) -> int:
+        """Change a job that is not over: what is not None replaces what it had.  Another pool is granted only while it is disabled."""
+        return self._call(
+            self._engine.patch_job(
+                job,
+                priority=priority,
+                max_parallel_tasks=max_parallel_tasks,
+                constraints=constraints,
+                on_all_tasks_complete=on_all_tasks_complete,
+                metadata=metadata,
+                pool=pool,
+                actor=actor,
+            )
+        )
+
     def terminate_task(self, job: JobId, task: TaskId, *, reason: str = "", actor: str = "embedder") -> int:
         """End one task as failed."""
         return self._call(self._engine.terminate_task(job, task, reason=reason, actor=actor))
+
+    def delete_task(self, job: JobId, task: TaskId, *, reason: str = "", actor: str = "embedder") -> int:
+        """Delete one task, ending it first where it runs."""
+        return self._call(self._engine.delete_task(job, task, reason=reason, actor=actor))
+
+    def reactivate_task(self, job: JobId, task: TaskId, *, reason: str = "", actor: str = "embedder") -> int:
+        """Run a task again that failed, with all its retries anew."""
+        return self._call(self._engine.reactivate_task(job, task, reason=reason, actor=actor))
 
     def request(self, request: Request, *, actor: str = "embedder") -> int:
         """Have any request decided."""

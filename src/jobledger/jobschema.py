@@ -41,6 +41,7 @@ RECORDS: Final[dict[type, str]] = {
     specs.TaskConstraints: "taskConstraints",
     specs.UserIdentity: "userIdentity",
     specs.AutoUserSpecification: "autoUserSpecification",
+    specs.AffinityInfo: "affinityInfo",
     specs.EnvironmentSetting: "environmentSetting",
     ValueFrom: "valueFrom",
     specs.MetadataItem: "metadataItem",
@@ -63,7 +64,7 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "id": "Name of the pool in its ledger. Its nodes are named after it.",
         "executor": "What runs the command lines: `local` for processes on this machine, or the name of an installed executor.",
         "nodes": "How many nodes the pool has.",
-        "taskSlotsPerNode": "How many tasks a node runs at the same time.",
+        "taskSlotsPerNode": "How many tasks a node runs at the same time, or fewer where they require several slots each.",
         "taskSchedulingPolicy": "How tasks are shared out among the nodes.",
         "startTask": "What runs on a node when it joins the pool and each time it boots.",
         "displayName": "A name for people; it need not be unique.",
@@ -93,7 +94,7 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "onAllTasksComplete": "Whether the job is terminated when all of its tasks are completed; a job without tasks counts as such.",
         "onTaskFailure": "`performexitoptionsjobaction` has a failed task terminate or disable the job, as its `exitConditions` say.",
         "usesTaskDependencies": "Whether tasks of the job may say `dependsOn`.",
-        "metadata": "Names and values that are stored and shown, and mean nothing to jobledger.",
+        "metadata": "Names and values that are stored and shown, and by which jobs are selected; they mean nothing to jobledger.",
     },
     specs.PoolInfo: {"poolId": "Id of the pool. A pool that does not exist yet is waited for."},
     specs.JobConstraints: {
@@ -129,6 +130,10 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "dependsOn": "Tasks that have to succeed before this one is placed; the job has to say `usesTaskDependencies: true`.",
         "exitConditions": "What follows for the job and for dependent tasks from the way the task ends.",
         "userIdentity": _IDENTITY,
+        "requiredSlots": "How many of its node's task slots it takes. One that requires more than its pool's `taskSlotsPerNode` waits for ever.",
+        "affinityInfo": "Where the task had best run.",
+        "metadata": "Names and values that are stored and shown, and by which tasks are selected; they mean nothing to jobledger. "
+        "Azure Batch has them on jobs and pools only.",
     },
     specs.ExitConditions: {
         "exitCodes": "What follows from single exit codes; they come before ranges.",
@@ -172,6 +177,9 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "scope": "Who shares the user: all of a pool. Azure Batch's `task`, a user for one task alone, is not supported.",
         "elevationLevel": "`admin` runs it as root. `nonadmin` runs it as the engine's own user, or as `nobody` where that is root.",
     },
+    specs.AffinityInfo: {
+        "affinityId": "Id of a node, or its `affinityId` as `jobledger nodes --json` shows it. A hint: another node takes the task if that one has no room."
+    },
     specs.EnvironmentSetting: {
         "name": "Name of the variable.",
         "value": "Its value.",
@@ -191,6 +199,7 @@ _BOUNDS: Final[dict[tuple[type, str], tuple[int, int]]] = {
     (specs.PoolSpec, "taskSlotsPerNode"): (1, limits.TASK_SLOTS_PER_NODE_MAX),
     (specs.StartTaskSpec, "maxTaskRetryCount"): _RETRY_BOUNDS,
     (specs.JobSpec, "priority"): (limits.PRIORITY_MIN, limits.PRIORITY_MAX),
+    (specs.TaskSpec, "requiredSlots"): (1, limits.TASK_SLOTS_PER_NODE_MAX),
     (specs.JobSpec, "maxParallelTasks"): (-1, limits.PARALLEL_TASKS_MAX),
     (specs.JobConstraints, "maxTaskRetryCount"): _RETRY_BOUNDS,
     (specs.TaskConstraints, "maxTaskRetryCount"): _RETRY_BOUNDS,

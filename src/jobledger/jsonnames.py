@@ -106,12 +106,10 @@ _UNSUPPORTED: Final[dict[type, dict[str, str]]] = {
     specs.ExitConditions: _later("fileUploadError"),
     specs.TaskSpec: _OF_ANY_COMMAND_LINE
     | _later(
-        "affinityInfo",
         "applicationPackageReferences",
         "authenticationTokenSettings",
         "multiInstanceSettings",
         "outputFiles",
-        "requiredSlots",
     ),
     specs.TaskSchedulingPolicy: _later("jobDefaultOrder"),
     specs.PoolSpec: _later(

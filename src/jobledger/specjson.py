@@ -28,6 +28,7 @@ Spec = JobSpec | PoolSpec | TaskSpec
 T = TypeVar("T")
 
 _STAND_INS: Final[dict[str, Any]] = {
+    "affinityId": "_",
     "commandLine": "true",
     "job": {"id": "_", "poolInfo": {"poolId": "_"}, "jobPreparationTask": {"commandLine": "true"}},
     "jobPreparationTask": {"commandLine": "true"},

@@ -3,15 +3,18 @@
 Pure projections of a world, made of dicts, lists, texts and numbers.  Names are camelCase, times are RFC 3339 with microseconds,
 and what is absent is left out.  Where Azure Batch has no field for what the ledger knows, one of our own stands beside the
 others; `due`, `releaseState`, `releaseAbandonedBecause`, `blocked`, `reason`, `incarnation`,
-`bootId`, `draining` and `drainingNodes` are these.
+`bootId`, `draining`, `drainingNodes` and a task's `metadata` are these.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .core.errors import RequestRefused
 from .core.failure import FailureInfo, unknown_outcome_failure
 from .core.ids import JobId, Micros, NodeId, TaskId
+from .core.pool import pool_of
+from .core.specs import AFFINITY_PREFIX
 from .core.world import Job, Node, Pool, Preparation, Release, Run, Task, World
 from .eventstore import rfc3339
 from .executors.layout import node_folder, task_folder
@@ -32,6 +35,7 @@ def status_document(world: World, job: JobId, position: int) -> Json:
         "tasks": [task_view(found, task) for task in found.tasks.values()],
         "jobPreparationAndReleaseTaskStatus": preparation_and_release_status(found),
         "taskCounts": task_counts(found),
+        "taskSlotCounts": task_slot_counts(found),
         "position": position,
     }
 
@@ -122,6 +126,21 @@ def task_counts(job: Job) -> dict[str, int]:
     }
 
 
+def task_slot_counts(job: Job) -> dict[str, int]:
+    """Azure Batch's task slot counts: as `task_counts`, each task with the slots that it requires."""
+    slots = Counter[str]()
+    for task in job.tasks.values():
+        slots["running" if task.state == "preparing" else task.state] += task.spec.required_slots
+        slots[task.result or ""] += task.spec.required_slots
+    return {
+        "active": slots["active"],
+        "running": slots["running"],
+        "completed": slots["completed"],
+        "succeeded": slots["success"],
+        "failed": slots["failure"],
+    }
+
+
 def failure_view(failure: FailureInfo | None) -> Json | None:
     """Azure Batch's `failureInfo`, or None."""
     if failure is None:
@@ -135,7 +154,7 @@ def _node_info(job: Job, task: Task) -> Json | None:
         return None
     return _present(
         {
-            "poolId": job.spec.pool_info.pool_id,
+            "poolId": pool_of(task.node),
             "nodeId": task.node,
             "taskRootDirectory": _root_directory(job, task.node, task.spec.id) if task.launches else None,
         }
@@ -167,7 +186,7 @@ def _node_status(job: Job, node: NodeId) -> Json:
     preparation, release = job.preparations.get(node), job.releases.get(node)
     return _present(
         {
-            "poolId": job.spec.pool_info.pool_id,
+            "poolId": pool_of(node),
             "nodeId": node,
             "jobPreparationTaskExecutionInfo": None if preparation is None else _preparation_info(job, node, preparation),
             "due": True if preparation is not None and preparation.state == "due" else None,
@@ -256,6 +275,7 @@ def node_view(node: Node) -> Json:
             "state": node.state,
             "stateTransitionTime": rfc3339(node.changed_at),
             "schedulingState": node.scheduling,
+            "affinityId": f"{AFFINITY_PREFIX}{node.id}",
             "allocationTime": rfc3339(node.added_at),
             "lastBootTime": _time(node.booted_at),
             "bootId": node.boot_id,
@@ -263,7 +283,7 @@ def node_view(node: Node) -> Json:
             "reason": reason_of(node),
             "draining": None if node.draining is None else {"then": node.draining.then, "since": rfc3339(node.draining.since)},
             "runningTasksCount": len(node.tasks),
-            "runningTaskSlotsCount": len(node.tasks),
+            "runningTaskSlotsCount": node.slots,
             "totalTasksRun": node.tasks_run,
             "totalTasksSucceeded": node.tasks_succeeded,
             "startTaskInfo": None if started is None else _present(started),
@@ -281,7 +301,7 @@ def reason_of(node: Node) -> str | None:
 
 def _root_directory(job: Job, node: NodeId, task: TaskId) -> str:
     """A task's folder as Azure Batch names it: relative to the node's root."""
-    pool = job.spec.pool_info.pool_id
+    pool = pool_of(node)
     return task_folder(pool, node, job.id, task).removeprefix(node_folder(pool, node) + "/")
 
 

@@ -3,10 +3,22 @@
 import pytest
 
 from jobledger.core import placement
+from jobledger.core.advance import advance
 from jobledger.core.explain import explain
 from jobledger.core.limits import PARALLEL_TASKS_MAX
-from jobledger.core.requests import AddTasks, CreatePool, DeallocateNode, DisableJob, DisableScheduling, EnableJob, EnableScheduling, SubmitJob
-from jobledger.core.specs import PoolSpec, TaskSchedulingPolicy
+from jobledger.core.reports import ExecutionExited
+from jobledger.core.requests import (
+    AddTasks,
+    CreatePool,
+    DeallocateNode,
+    DisableJob,
+    DisableScheduling,
+    EnableJob,
+    EnableScheduling,
+    SubmitJob,
+    TerminateJob,
+)
+from jobledger.core.specs import AffinityInfo, PoolSpec, TaskSchedulingPolicy, TaskSpec
 from jobledger.core.world import drop_node_index
 from jobledger.testing.scenario import Exits, Hangs, Scenario, story
 
@@ -115,6 +127,124 @@ def test_a_node_that_is_not_up_or_takes_no_tasks_is_passed_over(given, task_spec
     s.finish(request_of())
     s.when(AddTasks(job="j", tasks=task_specs("a", "b")))
     assert set(placed(s).values()) == {"p-2"}
+
+
+# --- required slots ------------------------------------------------------------------------------------------------
+
+
+def big(task, slots, **more):
+    return TaskSpec(id=task, command_line="work", required_slots=slots, **more)
+
+
+def test_a_task_takes_the_slots_that_it_requires(given):
+    s = given(nodes=2, slots=4, tasks=(big("a", 3), big("b", 2), big("c", 1), big("d", 1)), prep=False, script=HANG)
+    assert placed(s) == {"a": "p-1", "b": "p-2", "c": "p-2", "d": "p-1"}
+    assert [node.slots for node in s.world.nodes.values()] == [4, 3]
+
+
+def test_pack_takes_the_node_with_the_fewest_free_slots_that_are_enough(given):
+    s = given(nodes=3, slots=4, tasks=(big("a", 2), big("b", 3), big("c", 2), big("d", 1)), prep=False, script=HANG, pool=pack())
+    assert placed(s) == {"a": "p-1", "b": "p-2", "c": "p-1", "d": "p-2"}
+
+
+def test_a_task_that_fits_nowhere_now_holds_up_no_smaller_one(given):
+    s = given(slots=3, tasks=(big("a", 2), big("b", 3), big("c", 1)), prep=False, script=HANG)
+    assert placed(s) == {"a": "p-1", "b": None, "c": "p-1"}
+    s.run()
+    s.answer("task", "exited", task="c")
+    s.answer("task", "exited", task="a")
+    assert s.world.task("j", "b").node == "p-1"
+
+
+def test_among_tasks_that_fit_the_order_is_that_of_submission_whatever_they_require(given, task_specs):
+    s = given(slots=4, tasks=(big("a", 4), big("b", 1), big("c", 2), big("d", 1)), prep=False)
+    s.run()
+    assert order(s) == ["a", "b", "c", "d"]
+
+
+def test_a_better_job_whose_task_fits_nowhere_holds_up_no_other(given, job_spec, task_specs):
+    s = given(slots=2, tasks=(big("a", 1),), prep=False, script=HANG)
+    s.given(SubmitJob(spec=job_spec("k", prep=False, priority=9), tasks=(big("x", 2),)))
+    s.given(AddTasks(job="j", tasks=(big("b", 1),)))
+    assert (placed(s), placed(s, "k")) == ({"a": "p-1", "b": "p-1"}, {"x": None})
+
+
+def test_a_task_that_was_requeued_waits_among_its_like(given):
+    s = given(slots=2, tasks=(big("a", 2), big("b", 2)), prep=False, script={"a": [Hangs(), Exits(0)]})
+    s.run()
+    s.finish(DisableScheduling(node="p-1"))
+    s.finish(EnableScheduling(node="p-1"))
+    assert order(s) == ["a", "a", "b"]
+
+
+def test_a_job_that_reaches_its_limit_after_it_was_passed_over_takes_nobodys_turn(given, job_spec, task_specs):
+    """Both nodes get room in one batch: j has no node for b, then places c and is at its limit, and m's turn is not lost by that."""
+    script = {**HANG, "a": Exits(0), "jobpreparation@p-1": [Exits(1), Hangs()], "jobpreparation@p-2": [Exits(0), Hangs()]}
+    s = given(nodes=2, slots=2, priority=2, max_parallel_tasks=1, tasks=("a",), script=script)
+    s.run()
+    s.given(SubmitJob(spec=job_spec("h", prep=False), tasks=(big("h", 1, affinity_info=AffinityInfo(affinity_id="p-2")),)))
+    on = {node: AffinityInfo(affinity_id=node) for node in ("p-1", "p-2")}
+    s.finish(SubmitJob(spec=job_spec("k"), tasks=(big("k2", 2, affinity_info=on["p-1"]), big("k1", 1, affinity_info=on["p-2"]))))
+    s.given(SubmitJob(spec=job_spec("m", prep=False), tasks=(big("m", 2),)), AddTasks(job="j", tasks=(big("b", 2), big("c", 1))))
+    assert s.world.pools["p"].free_of == {}
+    s.when(TerminateJob(job="k"))
+    assert (placed(s), placed(s, "m")) == ({"a": "p-2", "b": None, "c": "p-2"}, {"m": "p-1"})
+
+
+@pytest.mark.parametrize("slots", [0, -1, 257])
+def test_a_number_of_slots_that_makes_no_sense_is_refused(given, slots):
+    assert "requiredSlots" in str(given().refuses(AddTasks(job="j", tasks=(big("x", slots),)), "InvalidPropertyValue"))
+
+
+def test_tasks_that_no_node_has_room_for_cost_nothing(growth, job_spec):
+    """However many jobs wait with a task that requires more than is free, others are placed past them."""
+
+    def placements(count):
+        s = Scenario().given(CreatePool(spec=PoolSpec(id="p", task_slots_per_node=4)))
+        s.run()
+        world = s.world
+        for number in range(count // 10):
+            for _ in advance(world, SubmitJob(spec=job_spec(f"big{number}", prep=False, priority=9), tasks=(big("x", 200),)), 1):
+                pass
+        advance(world, SubmitJob(spec=job_spec("small", prep=False), tasks=tuple(big(f"t{n}", 1) for n in range(500))), 1)
+        reports = [ExecutionExited(execution=n, exit_code=0) for n in range(1, 501)]
+
+        def place():
+            for report in reports:
+                advance(world, report, 2)
+
+        return place
+
+    assert growth(placements) < 3, "8 times as many jobs that cannot be placed make a placement dearer"
+
+
+# --- affinity ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["", "TVM:"])
+@pytest.mark.parametrize("policy", [{}, pack()])
+def test_a_task_goes_to_the_node_that_it_names(given, prefix, policy):
+    s = given(nodes=3, slots=2, tasks=("a", big("b", 1, affinity_info=AffinityInfo(affinity_id=f"{prefix}p-3"))), prep=False, pool=policy)
+    assert placed(s)["b"] == "p-3"
+
+
+@pytest.mark.parametrize("wish", ["p-1", "TVM:p-99", "q-1"])
+def test_a_hint_that_cannot_be_heeded_is_none(given, wish):
+    s = given(nodes=2, tasks=("a", big("b", 1, affinity_info=AffinityInfo(affinity_id=wish))), prep=False, script=HANG)
+    assert placed(s) == {"a": "p-1", "b": "p-2"}
+
+
+def test_a_node_that_failed_preparation_is_no_place_to_wish_for(given):
+    wish = AffinityInfo(affinity_id="p-1")
+    s = given(nodes=2, tasks=(big("a", 1, affinity_info=wish),), script={"jobpreparation@p-1": Exits(1)})
+    s.run()
+    assert placed(s) == {"a": "p-2"}
+
+
+@pytest.mark.parametrize("wish", ["", "TVM:", "a b", "tvm:p-1"])
+def test_what_names_no_node_is_refused(given, wish):
+    refused = given().refuses(AddTasks(job="j", tasks=(big("x", 1, affinity_info=AffinityInfo(affinity_id=wish)),)), "InvalidPropertyValue")
+    assert "affinityInfo.affinityId" in str(refused)
 
 
 # --- cost -----------------------------------------------------------------------------------------------------

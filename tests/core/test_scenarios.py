@@ -7,13 +7,16 @@ Those that are about files, job files and queries are in `tests/test_scenarios.p
 import pytest
 
 from jobledger.core.events import JobBlocked
+from jobledger.core.explain import explain
 from jobledger.core.ids import SECOND
 from jobledger.core.reports import NodeFaulted, NodeReallocated
 from jobledger.core.requests import (
     AddTasks,
+    CreatePool,
     DeleteJob,
     DisableJob,
     EnableJob,
+    PatchJob,
     ReactivateTask,
     RebootNode,
     ReimageNode,
@@ -22,7 +25,18 @@ from jobledger.core.requests import (
     SubmitJob,
     TerminateJob,
 )
-from jobledger.core.specs import ExitCodeMapping, ExitConditions, ExitOptions, JobConstraints, PreparationSpec, ReleaseSpec, TaskConstraints, TaskSpec
+from jobledger.core.specs import (
+    ExitCodeMapping,
+    ExitConditions,
+    ExitOptions,
+    JobConstraints,
+    PoolInfo,
+    PoolSpec,
+    PreparationSpec,
+    ReleaseSpec,
+    TaskConstraints,
+    TaskSpec,
+)
 from jobledger.testing.scenario import CannotStart, Exits, Hangs, Scenario, story
 
 
@@ -345,6 +359,19 @@ def test_39_disable_with_terminate_completes_tasks_for_good(given):
     assert (s.world.task("j", "t1").failure.code, s.launches(task="t1")) == ("TaskEnded", ["t1@p-1"])
 
 
+def test_40_a_job_that_changes_its_pool_prepares_on_the_new_one_and_releases_on_both(given, task_specs):
+    s = given(script={"t1": Hangs()})
+    s.run()
+    s.finish(CreatePool(spec=PoolSpec(id="q")))
+    s.finish(DisableJob(job="j", disable_tasks="requeue"))
+    s.given(PatchJob(job="j", pool_info=PoolInfo(pool_id="q")))
+    s.executor.script["t1"] = Exits(0)
+    s.finish(EnableJob(job="j"))
+    assert s.launches()[-2:] == ["jobpreparation@q-1", "t1@q-1"]
+    s.finish(TerminateJob(job="j"))
+    assert (sorted(s.launches(task="jobrelease")), job_state(s)) == (["jobrelease@p-1", "jobrelease@q-1"], "completed")
+
+
 def test_41_the_jobs_limit_passes_while_preparation_runs(given):
     s = given(constraints=JobConstraints(max_wall_clock_time=SECOND), script={"jobpreparation": Hangs()})
     s.run()
@@ -363,6 +390,12 @@ def test_42_a_task_that_never_ends_keeps_its_job_from_ending_itself(given):
 
 def test_43_terminatejob_on_an_empty_job_ends_it_at_once(given):
     s = given(tasks=(), on_all_tasks_complete="terminatejob")
+    assert (job_state(s), s.world.jobs["j"].terminate_reason) == ("completed", "AllTasksComplete")
+
+
+def test_43_terminatejob_that_is_patched_into_an_empty_job_ends_it_at_once(given):
+    s = given(tasks=())
+    s.when(PatchJob(job="j", on_all_tasks_complete="terminatejob"))
     assert (job_state(s), s.world.jobs["j"].terminate_reason) == ("completed", "AllTasksComplete")
 
 
@@ -432,6 +465,13 @@ def test_55_exit_code_0_ends_the_job_only_where_it_is_mapped_so(given, action, s
     s = given(tasks=(spec,), on_task_failure="performexitoptionsjobaction")
     s.run()
     assert (job_state(s), s.world.jobs["j"].terminate_reason, s.world.task("j", "t1").result) == (state_, reason, "success")
+
+
+def test_57_a_task_that_requires_more_slots_than_a_node_has_is_accepted_and_waits_for_ever(given, task_specs):
+    s = given(slots=4, tasks=(TaskSpec(id="big", command_line="work", required_slots=8), "small"))
+    s.run()
+    assert (state(s, "big"), state(s, "small"), job_state(s)) == ("active", "completed", "active")
+    assert [reason.code for reason in explain(s.world, "j", "big")] == ["TooFewSlots"]
 
 
 def test_an_error_before_the_start_is_final_for_preparation_and_task(given):

@@ -149,6 +149,10 @@ def telling(event: Event) -> str | None:
             return f"job {event.job}: completed"
         case e.JobDeleting() | e.JobDeleted() | e.JobDisabling() | e.JobDisabled() | e.JobEnabled():
             return f"job {event.job}: {type(event).__name__.removeprefix('Job').lower()}"
+        case e.JobPatched(priority=priority, pool_info=info):
+            told = [f"priority {priority}"] if priority is not None else []
+            told += [f"pool {info.pool_id}"] if info is not None else []
+            return f"job {event.job}: patched" + (f" ({', '.join(told)})" if told else "")
         case e.JobBlocked():
             return f"job {event.job}: blocked, preparation failed on every node"
         case e.PreparationStarted():

@@ -33,7 +33,7 @@ from ..owner import certainly_dead, describe
 from ..recorder import ENGINE_ACTOR
 from ..replay import replay
 from ..subscribe import follow as follow_events
-from ..views import find_job, find_task, job_view, node_view, pool_view, status_document, task_counts, task_view
+from ..views import find_job, find_task, job_view, node_view, pool_view, status_document, task_counts, task_slot_counts, task_view
 from . import render, tail
 from .common import INTERRUPTED, json_option, ledger_option, opened, print_json, root_option
 from .complete import job_ids, task_ids
@@ -61,7 +61,8 @@ def status(job: str | None, ledger: Path, root: Path, as_json: bool) -> None:
     """Tell where a job is, or all jobs and pools without JOB.
 
     With JOB: its state and task counts, why it is not further, preparation and release on each node, what failed, and where output lies.
-    With --json that is Azure Batch's objects under job, tasks, jobPreparationAndReleaseTaskStatus and taskCounts, and the ledger's position.
+    With --json that is Azure Batch's objects under job, tasks, jobPreparationAndReleaseTaskStatus, taskCounts and
+    taskSlotCounts, and the ledger's position.
 
     \b
       jobledger status
@@ -79,7 +80,7 @@ def status(job: str | None, ledger: Path, root: Path, as_json: bool) -> None:
                 _print(render.job_status(world, found, explain_state(world, found.id, None), root, _now()))
                 _warn_of_standstill(engine, ledger, found)
         elif as_json:
-            jobs = [job_view(found) | {"taskCounts": task_counts(found)} for found in world.jobs.values()]
+            jobs = [job_view(found) | {"taskCounts": task_counts(found), "taskSlotCounts": task_slot_counts(found)} for found in world.jobs.values()]
             print_json({"jobs": jobs, "pools": [pool_view(pool) for pool in world.pools.values()], "engine": engine, "position": position})
         else:
             _print(render.overview(world, _now()))

@@ -17,7 +17,7 @@ from ..core.explain import Reason
 from ..core.failure import FailureInfo
 from ..core.ids import Duration, Micros, NodeId
 from ..core.ports import RecordedEvent
-from ..core.specs import JobSpec, PoolSpec, TaskSpec
+from ..core.specs import JobConstraints, JobSpec, MetadataItem, PoolInfo, PoolSpec, TaskSpec
 from ..core.world import Job, Node, Pool, Run, Task, World
 from ..durations import for_people
 from ..eventstore import rfc3339
@@ -227,13 +227,18 @@ def _told(name: str, value: Any) -> Iterator[tuple[str, str]]:
             yield "commandLine", _quoted(line if len(line) <= _COMMAND_LINE_SHOWN_MAX else line[: _COMMAND_LINE_SHOWN_MAX - 3] + "...")
         case JobSpec(pool_info=info):
             yield "pool", info.pool_id
+        case PoolInfo(pool_id=pool_id):
+            yield "pool", pool_id
+        case JobConstraints(max_wall_clock_time=limit, max_task_retry_count=retries):
+            yield "maxWallClockTime", "unlimited" if limit is None else for_people(limit)
+            yield "maxTaskRetryCount", str(retries)
         case PoolSpec(executor=executor, nodes=nodes):
             yield "executor", executor
             yield "nodes", str(nodes)
         case bool():
             yield name, "yes" if value else "no"
         case tuple():
-            yield name, _quoted(", ".join(str(item) for item in value))
+            yield name, _quoted(", ".join(f"{item.name}={item.value}" if isinstance(item, MetadataItem) else str(item) for item in value))
         case int() if name == "wall":
             yield name, for_people(Duration(value))
         case _:

@@ -202,7 +202,7 @@ def _refuse_other_specification(world: World, job_file: JobFile) -> None:
     job = world.jobs.get(job_file.job.id)
     if job is not None:
         known = [task.spec for task in job.tasks.values()]
-        if (told := job_differs(job.spec, known, job_file, f"is {job.state} and was submitted")) is not None:
+        if (told := job_differs(job.submitted, known, job_file, f"is {job.state} and was submitted")) is not None:
             raise RequestRefused("JobExists", told)
 
 

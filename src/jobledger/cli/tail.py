@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
@@ -26,6 +27,7 @@ from ..core.events import (
     TaskRunning,
 )
 from ..core.ids import NodeId, TaskId
+from ..core.pool import pool_of
 from ..core.ports import EventStore
 from ..core.world import Job, World
 from ..plugins import make_executor
@@ -40,13 +42,18 @@ _BLOCK: Final = 1 << 16
 
 def path_on(world: World, job: Job, task: TaskId, which: Which, root: Path) -> PathOn:
     """Where that output of a task lies, by node.  Raises `ExecutorError` where the pool's executor cannot say."""
-    pool_id = job.spec.pool_info.pool_id
-    pool = world.pools.get(pool_id)
-    name = pool.spec.executor if pool is not None else "local"
-    output_path: Callable[..., str] | None = getattr(make_executor(name, root), "output_path", None)
-    if output_path is None:
-        raise ExecutorError(f"the executor '{name}' of pool {pool_id} cannot say where output lies on this machine")
-    return lambda node: Path(output_path(pool_id, node, job.id, task, which))
+
+    @cache
+    def path(node: NodeId) -> Path:
+        pool_id = pool_of(node)  # A job that moved to another pool has run in that one too.
+        pool = world.pools.get(pool_id)
+        name = pool.spec.executor if pool is not None else "local"
+        output_path: Callable[..., str] | None = getattr(make_executor(name, root), "output_path", None)
+        if output_path is None:
+            raise ExecutorError(f"the executor '{name}' of pool {pool_id} cannot say where output lies on this machine")
+        return Path(output_path(pool_id, node, job.id, task, which))
+
+    return path
 
 
 def where_ran(job: Job, task: str, node: str | None) -> NodeId | None:

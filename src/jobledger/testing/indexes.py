@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from jobledger.core import dependencies, owed
 from jobledger.core import execution as executions
 from jobledger.core.deadlines import next_deadline
-from jobledger.core.ids import Micros
-from jobledger.core.world import Job, Node, Pool, Task, World, node_command_key, takes_tasks
+from jobledger.core.ids import Micros, NodeId
+from jobledger.core.world import Job, JobRank, Node, Pool, Task, World, node_command_key, takes_tasks
 
 _LIVE_JOB = {"active", "disabling", "disabled", "enabling"}
 _COMING_BACK = {"creating", "starting", "waitingforstarttask", "rebooting"}
@@ -59,18 +59,18 @@ def _limits(world: World) -> Iterator[Micros]:
 def _pool(world: World, pool: Pool) -> Iterator[str]:
     nodes = [node for node in world.nodes.values() if node.pool == pool.id]
     slots = pool.spec.task_slots_per_node
-    free = {node.id: slots - len(node.tasks) for node in nodes if takes_tasks(node) and len(node.tasks) < slots}
-    ready = [
-        (-job.spec.priority, job.number, job.id)
-        for job in world.jobs.values()
-        if job.spec.pool_info.pool_id == pool.id and job.state == "active" and _may_place(job) and any(map(_placeable, job.tasks.values()))
-    ]
+    free = {node.id: slots - node.slots for node in nodes if takes_tasks(node) and node.slots < slots}
+    ready: dict[int, list[JobRank]] = {}
+    for job in world.jobs.values():
+        if job.spec.pool_info.pool_id == pool.id and job.state == "active" and _may_place(job):
+            for required in {task.spec.required_slots for task in job.tasks.values() if _placeable(task)}:
+                ready.setdefault(required, []).append((-job.spec.priority, job.number, job.id))
     yield from _differs("nodes", set(pool.nodes), {node.id for node in nodes})
     yield from _differs("free_of", pool.free_of, free)
     yield from _differs(
         "free", [set(bucket) for bucket in pool.free], [{node for node, count in free.items() if count == k and k} for k in range(slots + 1)]
     )
-    yield from _differs("ready", pool.ready, sorted(ready))
+    yield from _differs("ready", pool.ready, {required: sorted(ranks) for required, ranks in ready.items()})
     draining = {node.id for node in nodes if node.draining is not None and node.draining.then == "remove"}
     coming_or_going = {node.id for node in nodes if node.state in {"creating", "leavingpool"}} | draining
     yield from _differs("unsettled", set(pool.unsettled), {node for node in coming_or_going if not world.nodes[node].overdue})
@@ -81,14 +81,15 @@ def _pool(world: World, pool: Pool) -> Iterator[str]:
 
 def _node(world: World, node: Node) -> Iterator[str]:
     placed = {
-        (job.id, task.spec.id)
+        (job.id, task.spec.id): task.spec.required_slots
         for job in world.jobs.values()
         for task in job.tasks.values()
         if task.state in {"preparing", "running"} and task.node == node.id
     }
     open_jobs = [job for job in world.jobs.values() if job.ended_at is None]
     here = {job.id for job in open_jobs if node.id in job.preparations or node.id in job.releases}
-    yield from _differs("tasks", set(node.tasks), placed)
+    yield from _differs("tasks", set(node.tasks), set(placed))
+    yield from _differs("slots", node.slots, sum(placed.values()))
     yield from _differs("live", set(node.live), {execution.id for execution in world.executions.values() if execution.node == node.id})
     yield from _differs("jobs that were here", set(node.jobs) <= here, True)  # An earlier node of that name may have had more.
     yield from _differs("jobs with something here", {job.id for job in open_jobs if _has_something_on(job, node)} <= set(node.jobs), True)
@@ -153,10 +154,13 @@ def _dependencies(job: Job) -> Iterator[str]:
 
 
 def _queue(job: Job) -> Iterator[str]:
-    """The front of the queue is the first active task that waits for no other, and all others like it are somewhere behind."""
-    active = sorted((task.number, task.spec.id) for task in job.tasks.values() if _placeable(task))
-    yield from _differs("queue's front", job.queue[0] if job.queue else None, active[0] if active else None)
-    yield from _differs("queued", set(active) <= set(job.queue), True)
+    """The front of each queue is the first active task of its size that waits for no other, and all others like it are somewhere behind."""
+    active: dict[int, list[tuple[int, str]]] = {}
+    for task in job.tasks.values():
+        if _placeable(task):
+            active.setdefault(task.spec.required_slots, []).append((task.number, task.spec.id))
+    yield from _differs("queue's fronts", {slots: queue[0] for slots, queue in job.queue.items()}, {slots: min(ids) for slots, ids in active.items()})
+    yield from _differs("queued", all(set(ids) <= set(job.queue.get(slots, ())) for slots, ids in active.items()), True)
 
 
 def _ineligible(world: World, job: Job) -> Iterator[str]:
@@ -166,8 +170,13 @@ def _ineligible(world: World, job: Job) -> Iterator[str]:
     failed = {
         node
         for node, preparation in job.preparations.items()
-        if spec.wait_for_success and preparation.state == "completed" and preparation.result == "failure"
+        if spec.wait_for_success and preparation.state == "completed" and preparation.result == "failure" and _of_its_pool(world, job, node)
     }
     yield from _differs("ineligible", set(job.ineligible), failed)
     gone = [node for node in failed if node not in world.nodes]
     yield from _differs("ineligible nodes that are gone", gone, [])
+
+
+def _of_its_pool(world: World, job: Job, node: NodeId) -> bool:
+    """Whether the job's tasks may be placed there at all; a node that is gone counts, so that it is missed."""
+    return node not in world.nodes or world.nodes[node].pool == job.spec.pool_info.pool_id

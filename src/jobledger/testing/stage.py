@@ -223,12 +223,16 @@ class Stage:
         for job in self.world.jobs.values():
             self._hold(job.state in {"active", "disabled", "completed"}, f"job {job.id} is {job.state} and nothing is under way")
             self._hold(not job.counts["running"] and not job.counts["preparing"], f"job {job.id} has {job.counts} and nothing is under way")
-            waits = any(task.state == "active" and not task.unmet for task in job.tasks.values())  # Nothing runs, so no limit is reached.
-            self._hold(not waits or job.state != "active" or not self._has_room(job), f"job {job.id} is not placed: {job.counts}")
+            waits = [task.spec.required_slots for task in job.tasks.values() if task.state == "active" and not task.unmet]
+            placeable = job.state == "active" and bool(waits) and self._has_room(job, min(waits))  # Nothing runs, so no limit is reached.
+            self._hold(not placeable, f"job {job.id} is not placed: {job.counts}")
 
-    def _has_room(self, job: Job) -> bool:
+    def _has_room(self, job: Job, slots: int) -> bool:
+        """Whether some node that nothing runs on may take a task of the job that requires so many slots."""
         pool = self.world.pools.get(job.spec.pool_info.pool_id)
-        return pool is not None and any(takes_tasks(self.world.nodes[node]) and node not in job.ineligible for node in pool.nodes)
+        if pool is None or slots > pool.spec.task_slots_per_node:
+            return False
+        return any(takes_tasks(self.world.nodes[node]) and node not in job.ineligible for node in pool.nodes)
 
     def _hold(self, holds: bool, text: str, violations: Sequence[Violation] = ()) -> None:
         if not holds:

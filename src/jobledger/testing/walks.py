@@ -9,7 +9,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from attrs import evolve
 from hypothesis import strategies as st
@@ -173,8 +173,23 @@ def task_lists(least: int) -> st.SearchStrategy[tuple[s.TaskSpec, ...]]:
         depends_on=DEPENDENCIES,
         exit_conditions=EXIT_CONDITIONS,
         user_identity=IDENTITIES,
+        required_slots=st.sampled_from([1, 1, 1, 1, 2, 3, 4]),
+        affinity_info=st.sampled_from([None, None, s.AffinityInfo(affinity_id="TVM:p-2"), s.AffinityInfo(affinity_id="p-3")]),
     )
     return st.lists(task, min_size=least, max_size=4, unique_by=lambda task: task.id).map(tuple)
+
+
+PATCHES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "priority": st.integers(0, 2),
+        "max_parallel_tasks": st.sampled_from([-1, 1, 2]),
+        "constraints": st.builds(s.JobConstraints, max_wall_clock_time=JOB_LIMITS, max_task_retry_count=RETRIES),
+        "on_all_tasks_complete": st.sampled_from(["noaction", "terminatejob"]),
+        "metadata": st.sampled_from([(), (s.MetadataItem(name="run", value="2"),)]),
+    },
+)
+"""Everything that may be changed of a job in any state in which it is not over."""
 
 
 @st.composite
@@ -329,6 +344,21 @@ class CoreWalk(RuleBasedStateMachine):
     @rule(wish=JOB_WISHES, pick=PICK, what=DISABLE)
     def a_wish_about_a_job(self, wish: JobWish, pick: int, what: s.DisableTasks) -> None:
         self._wish_of_job(wish, _pick(pick, [*self.stage.world.jobs, *self.stage.world.jobs, JobId("no-such-job")]), what)
+
+    @precondition(lambda self: self.stage.world.jobs)
+    @rule(pick=PICK, change=PATCHES, pool=st.sampled_from([None, None, None, *POOLS]), calm=CALM)
+    def patch(self, pick: int, change: dict[str, Any], pool: PoolId | None, calm: int) -> None:
+        info = None if pool is None else s.PoolInfo(pool_id=pool)
+        self.stage.take(q.PatchJob(job=_pick(pick, list(self.stage.world.jobs)), pool_info=info, **change))
+        self._calm(calm)
+
+    @precondition(lambda self: self._jobs_in("disabling", "disabled", "enabling"))
+    @rule(pick=PICK, pool=st.sampled_from(POOLS), enable=st.booleans())
+    def move_to_another_pool(self, pick: int, pool: PoolId, enable: bool) -> None:
+        job = _pick(pick, self._jobs_in("disabling", "disabled", "enabling"))
+        self.stage.take(q.PatchJob(job=job, pool_info=s.PoolInfo(pool_id=pool)))
+        if enable:
+            self.stage.take(q.EnableJob(job=job))
 
     @precondition(lambda self: self._jobs_in("disabling", "disabled", "enabling", "terminating"))
     @rule(pick=PICK, wish=st.sampled_from([q.EnableJob, q.EnableJob, q.TerminateJob, q.DeleteJob]))
