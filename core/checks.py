@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from attrs import evolve, frozen
 
 from . import limits
+from .file_checks import Found, mistakes_in_output_files, mistakes_in_packages, mistakes_in_resource_files
 from .ids import ID_PATTERN, Duration
 from .specs import (
     EnvironmentSetting,
@@ -54,7 +55,9 @@ def check_pool(spec: PoolSpec) -> Iterator[Mistake]:
         yield from _check_environment("startTask.environmentSettings", start.environment_settings)
         yield from _check_range("startTask.maxTaskRetryCount", start.max_task_retry_count, -1, 1_000_000)
         yield from _check_identity("startTask.userIdentity", start.user_identity)
+        yield from _below("startTask.resourceFiles", mistakes_in_resource_files(start.resource_files))
     yield from check_resize_timeout(spec.resize_timeout)
+    yield from _below("applicationPackageReferences", mistakes_in_packages(spec.application_package_references))
 
 
 def check_resize_timeout(timeout: Duration) -> Iterator[Mistake]:
@@ -82,6 +85,7 @@ def check_job(spec: JobSpec) -> Iterator[Mistake]:
             if value:
                 yield Mistake(path=f"jobPreparationTask.constraints.{name}", text="is for tasks alone: a preparation is tried again at once")
         yield from _check_identity("jobPreparationTask.userIdentity", preparation.user_identity)
+        yield from _below("jobPreparationTask.resourceFiles", mistakes_in_resource_files(preparation.resource_files))
     if (release := spec.job_release_task) is not None:
         if preparation is None:
             yield Mistake(path="jobReleaseTask", text="a job release task needs a jobPreparationTask (Azure Batch's rule)")
@@ -93,6 +97,8 @@ def check_job(spec: JobSpec) -> Iterator[Mistake]:
         if not 0 < release.max_wall_clock_time <= limits.RELEASE_WALL_CLOCK_MAX:
             yield Mistake(path="jobReleaseTask.maxWallClockTime", text="must be more than 0 and at most PT15M (Azure Batch's rule)")
         yield from _check_identity("jobReleaseTask.userIdentity", release.user_identity)
+        yield from _below("jobReleaseTask.resourceFiles", mistakes_in_resource_files(release.resource_files))
+        yield from _below("jobReleaseTask.outputFiles", mistakes_in_output_files(release.output_files))
 
 
 def check_tasks(job: JobSpec, tasks: Iterable[TaskSpec]) -> Iterator[Mistake]:
@@ -133,6 +139,9 @@ def _check_task(job: JobSpec, task: TaskSpec) -> Iterator[Mistake]:
         text = f"{task.affinity_info.affinity_id!r} is neither a node's id nor its affinityId, which `jobledger nodes --json` shows"
         yield Mistake(path="affinityInfo.affinityId", text=text)
     yield from _check_metadata("metadata", task.metadata)
+    yield from _below("resourceFiles", mistakes_in_resource_files(task.resource_files))
+    yield from _below("outputFiles", mistakes_in_output_files(task.output_files))
+    yield from _below("applicationPackageReferences", mistakes_in_packages(task.application_package_references))
 
 
 def _check_metadata(path: str, items: Iterable[MetadataItem]) -> Iterator[Mistake]:
@@ -183,6 +192,12 @@ def _exit_options(conditions: ExitConditions) -> Iterator[tuple[str, ExitOptions
         yield "preProcessingError", conditions.pre_processing_error
     if conditions.default is not None:
         yield "default", conditions.default
+    if conditions.file_upload_error is not None:
+        yield "fileUploadError", conditions.file_upload_error
+
+
+def _below(path: str, found: Iterable[Found]) -> Iterator[Mistake]:
+    return (Mistake(path=path + name, text=text) for name, text in found)
 
 
 def _check_id(path: str, value: str) -> Iterator[Mistake]:

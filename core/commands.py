@@ -8,7 +8,7 @@ time with what it knows.  `StopExecution` for an execution that was never launch
 from attrs import frozen
 
 from .ids import Duration, ExecutionId, JobId, NodeId, PoolId, TaskId
-from .specs import EnvironmentSetting, UserIdentity
+from .specs import ApplicationPackageReference, EnvironmentSetting, OutputFile, ResourceFile, UserIdentity
 
 
 @frozen(kw_only=True)
@@ -33,6 +33,12 @@ class Launch:
     """Report `ExecutionSilent` when the program has written nothing for so long; None: nobody wants to know."""
     user: UserIdentity | None = None
     """As which user it runs; None for the one that the executor runs as.  Never as another: what cannot be is not launched."""
+    resource_files: tuple[ResourceFile, ...] = ()
+    """What has to be in the working directory before the program starts; where it cannot be had, the program never runs."""
+    output_files: tuple[OutputFile, ...] = ()
+    """What is uploaded when the program has ended, before the end is reported."""
+    packages: tuple[ApplicationPackageReference, ...] = ()
+    """What has to be unpacked on the node before the program starts: the pool's packages and the task's own."""
 
 
 @frozen(kw_only=True)
@@ -57,12 +63,17 @@ class RunStartTask:
 
 @frozen(kw_only=True)
 class StopExecution:
-    """End the execution's whole process group: SIGTERM, `grace`, SIGKILL, until nothing is left."""
+    """End the execution's whole process group: SIGTERM, `grace`, SIGKILL, until nothing is left.
+
+    `upload` tells whether output files are uploaded all the same, since the end is for good.  Without it an upload under way is given up,
+    and the execution has ended by the stop even where its program ended by itself before.
+    """
 
     execution: ExecutionId
     pool: PoolId
     node: NodeId
     grace: Duration
+    upload: bool = False
 
 
 @frozen(kw_only=True)

@@ -581,7 +581,7 @@ class ExecutionStopRequested:
 
 @frozen(kw_only=True)
 class ExecutionEnded:
-    """The program ended and this is how."""
+    """The program ended and this is how.  `upload_failure` is why its output files could not all be uploaded."""
 
     execution: ExecutionId
     job: JobId | None
@@ -592,11 +592,12 @@ class ExecutionEnded:
     stopped: bool
     wall: Duration | None
     leftover: tuple[int, ...] = ()
+    upload_failure: FailureInfo | None = None
 
 
 @frozen(kw_only=True)
 class ExecutionNeverRan:
-    """The program certainly did not run: it could not be launched (`failure`), or a stop came first."""
+    """The program certainly did not run: it or its files could not be had (`failure`), or a stop came first."""
 
     execution: ExecutionId
     job: JobId | None

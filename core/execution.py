@@ -25,7 +25,7 @@ from .events import (
 from .failure import FailureInfo, silent_failure
 from .ids import Duration, ExecutionId, ExecutionKind, JobId, Micros, NodeId, TaskId
 from .machine import ABSENT, Machine, rows
-from .specs import PreparationSpec, ReleaseSpec, StartTaskSpec, TaskConstraints, TaskSpec
+from .specs import ApplicationPackageReference, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskConstraints, TaskSpec
 from .world import CommandKey, Execution, Stop, World, live_execution, owe_node, present
 
 EXECUTION: Final = Machine(
@@ -122,13 +122,19 @@ def _constraints(world: World, execution: Execution) -> TaskConstraints | None:
 def owed_key(execution: Execution) -> CommandKey | None:
     """Which command an execution owes its executor: stop where one is wished for, run until the start was seen, then none."""
     if execution.stop is not None:
-        return ("stop", execution.id, 0)
+        return _stop_key(execution.id, execution.stop.then)
     return ("run", execution.id, 0) if execution.state == "requested" else None
 
 
 def stop_command(world: World, execution: Execution) -> StopExecution:
-    """The command that ends an execution."""
-    return StopExecution(execution=execution.id, pool=world.nodes[execution.node].pool, node=execution.node, grace=limits.STOP_GRACE)
+    """The command that ends an execution; its outputs are uploaded where the end is its task's."""
+    return StopExecution(
+        execution=execution.id,
+        pool=world.nodes[execution.node].pool,
+        node=execution.node,
+        grace=limits.STOP_GRACE,
+        upload=present(execution.stop).then == "complete",
+    )
 
 
 def run_command(world: World, execution: Execution) -> RunCommand:
@@ -189,9 +195,11 @@ def on_stop_requested(world: World, event: ExecutionStopRequested, _at: Micros) 
             job.stopping += 1
         if event.then != "requeue":
             job.unstopped.pop(event.execution, None)
+    owed, now = owed_key(execution), _stop_key(event.execution, event.then)
     execution.stop = Stop(then=event.then, cause=event.cause, failure=event.failure)
-    world.owed.drop(("run", event.execution, 0))
-    world.owed.add(("stop", event.execution, 0))
+    if owed is not None and owed != now:
+        world.owed.drop(owed)
+    world.owed.add(now)
 
 
 def on_outcome(world: World, event: ExecutionEnded | ExecutionNeverRan | ExecutionUnresolved, _at: Micros) -> None:
@@ -211,11 +219,16 @@ def on_outcome(world: World, event: ExecutionEnded | ExecutionNeverRan | Executi
         if execution.kind == "task" and execution.stop is not None:
             job.stopping -= 1
         world.agenda.job(event.job)
-    world.owed.drop(("run", event.execution, 0))
-    world.owed.drop(("stop", event.execution, 0))
+    if (owed := owed_key(execution)) is not None:
+        world.owed.drop(owed)
 
 
 # --- helpers --------------------------------------------------------------------------------------------------
+
+
+def _stop_key(execution: ExecutionId, then: StopThen) -> CommandKey:
+    """A stop that became one with another word about uploads is another command, and goes out again."""
+    return ("stop", execution, int(then == "complete"))
 
 
 def _launch(world: World, execution: Execution, what: StartTaskSpec | PreparationSpec | ReleaseSpec | TaskSpec) -> Launch:
@@ -239,4 +252,15 @@ def _launch(world: World, execution: Execution, what: StartTaskSpec | Preparatio
         preparation=preparation,
         silent_after=silent_limit(world, execution),
         user=what.user_identity,
+        resource_files=what.resource_files,
+        output_files=what.output_files if isinstance(what, TaskSpec | ReleaseSpec) else (),
+        packages=_packages(world, execution, what.application_package_references if isinstance(what, TaskSpec) else ()),
     )
+
+
+def _packages(world: World, execution: Execution, own: tuple[ApplicationPackageReference, ...]) -> tuple[ApplicationPackageReference, ...]:
+    """The packages of the pool and a task's own, which win where both name the same version of an application."""
+    common = world.pool_of(execution.node).spec.application_package_references
+    if not common or not own:
+        return common or own
+    return tuple({(one.application_id.lower(), one.version): one for one in (*common, *own)}.values())

@@ -213,9 +213,10 @@ def _failed_nodes(job: Job) -> str:
 
 
 def _result(run: Run) -> str:
-    if run.exit_code is not None:
-        return f"exit code {run.exit_code}"
-    return run.failure.code if run.failure is not None else run.result or run.state
+    ended = [f"exit code {run.exit_code}"] if run.exit_code is not None else []
+    if run.failure is not None and not (ended and run.failure.code == "FailureExitCode"):
+        ended.append(run.failure.code)
+    return ", ".join(ended) or run.result or run.state
 
 
 def _waits_for_preparation(world: World, job: Job, node: NodeId) -> Iterator[Reason]:

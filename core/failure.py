@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from .ids import SECOND, Duration
 from .limits import INTERNAL_RETRIES_MAX
@@ -34,6 +34,18 @@ def exit_code_failure(exit_code: int, signal: int | None) -> FailureInfo:
     return FailureInfo(
         category="usererror", code="FailureExitCode", message="The task exited with an exit code representing a failure", details=tuple(details)
     )
+
+
+def end_failure(exit_code: int, signal: int | None, upload: FailureInfo | None) -> FailureInfo | None:
+    """The failure of a program that ended by itself, None for a good end.  An exit code tells more than output files that are missing."""
+    return upload if exit_code == 0 else with_upload(exit_code_failure(exit_code, signal), upload)
+
+
+def with_upload(failure: FailureInfo, upload: FailureInfo | None) -> FailureInfo:
+    """A failure, with what is to be said of output files that could not be uploaded either."""
+    if upload is None:
+        return failure
+    return evolve(failure, details=(*failure.details, Detail(name="UploadFailure", value=f"{upload.code}: {upload.message}")))
 
 
 def ended_failure(why: str) -> FailureInfo:

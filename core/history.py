@@ -21,6 +21,9 @@ from .world import World
 Outcome = e.ExecutionEnded | e.ExecutionNeverRan | e.ExecutionUnresolved
 OUTCOMES: Final = (e.ExecutionEnded, e.ExecutionNeverRan, e.ExecutionUnresolved)
 
+LIMITS: Final = frozenset({"maxWallClockTime", "silentTimeout"})
+"""The causes of stops for limits in time, as they are recorded."""
+
 _WITHIN: Final[dict[ReleaseScope, tuple[ReleaseScope, ...]]] = {
     "taskRan": ("taskRan",),
     "prepared": ("taskRan", "prepared"),
@@ -60,7 +63,10 @@ class LiveExecution:
 
 @define
 class TaskFacts:
-    """`exited` is the code with which the latest program ended by itself; `failures` counts those that were not 0."""
+    """`exited` is the code with which the latest program ended by itself; `failures` counts those that were not 0.
+
+    `outcome` is how its latest execution ended, and `limited` tells that this had been asked for by a limit in time.
+    """
 
     spec: TaskSpec
     tries: TaskConstraints | JobConstraints
@@ -70,12 +76,19 @@ class TaskFacts:
     failures: int = 0
     stop: e.StopThen | None = None
     """The strongest stop that its latest execution was asked for."""
+    limited: bool = False
+    outcome: Outcome | None = None
     succeeded: bool = False
     retries: int = 0
     not_before: Micros | None = None
     """When the next try may begin, after one that failed."""
     doomed: bool = False
     """It was on a node when what was asked of that one said that its tasks are to be ended."""
+
+    def forget_launch(self) -> None:
+        """What its latest execution was is no longer about what it does now."""
+        self.exited = self.stop = self.outcome = None
+        self.limited = False
 
 
 @define
@@ -93,6 +106,7 @@ class Visit:
     """A release has to run or to be abandoned before the job may end; emptying the node does not settle it."""
     release: Literal["none", "running", "interrupted", "completed"] = "none"
     release_exited: int | None = None
+    release_uploaded: bool = True
 
     def reached(self, scope: ReleaseScope) -> bool:
         """Whether what the scope asks for has happened here."""
@@ -345,7 +359,8 @@ def _record_task(history: History, event: e.TaskRetried | e.TaskRequeued | e.Tas
         return
     if task.node is not None and (node := history.nodes.get(task.node)) is not None:
         node.holders.pop((event.job, event.task), None)
-    task.node = task.exited = task.stop = None
+    task.node = None
+    task.forget_launch()
     job.placed.pop(event.task, None)
     match event:
         case e.TaskRetried():
@@ -422,7 +437,7 @@ def _record_execution(history: History, event: e.Event, at: Micros) -> None:
             _happened(history, live.requested)
         case e.ExecutionStopRequested() if (live := history.executions.get(event.execution)) is not None:
             live.stop = event.then
-            _stop(history, live.requested, event.then)
+            _stop(history, live.requested, event)
         case e.ExecutionEnded() | e.ExecutionNeverRan() | e.ExecutionUnresolved():
             _record_outcome(history, event)
         case _:
@@ -435,11 +450,11 @@ def _come(history: History, job_id: JobId, node_id: NodeId) -> Visit:
     return history.jobs[job_id].visits.setdefault(node_id, Visit())
 
 
-def _stop(history: History, requested: e.ExecutionRequested, then: e.StopThen) -> None:
+def _stop(history: History, requested: e.ExecutionRequested, stop: e.ExecutionStopRequested) -> None:
     if requested.kind == "task" and (task := history.task(requested.job, requested.task)) is not None:
-        task.stop = then
+        task.stop, task.limited = stop.then, stop.cause in LIMITS
     elif requested.kind == "preparation":
-        history.visit(requested.job, requested.node).stop = then
+        history.visit(requested.job, requested.node).stop = stop.then
 
 
 def _launched(visit: Visit, task: TaskFacts | None, kind: ExecutionKind) -> None:
@@ -448,7 +463,7 @@ def _launched(visit: Visit, task: TaskFacts | None, kind: ExecutionKind) -> None
     elif kind == "release":
         visit.release = "running"
     elif task is not None:
-        task.exited = task.stop = None
+        task.forget_launch()
 
 
 def _record_outcome(history: History, event: Outcome) -> None:
@@ -478,8 +493,9 @@ def _record_outcome(history: History, event: Outcome) -> None:
             _mark(history, requested, "prepared")
     elif requested.kind == "release":
         visit.release_exited = exited
+        visit.release_uploaded = not isinstance(event, e.ExecutionEnded) or event.upload_failure is None
     elif task is not None:
-        task.exited = exited
+        task.exited, task.outcome = exited, event
         task.failures += bool(exited)
 
 

@@ -75,6 +75,9 @@ STOP_GRACE: Final = Duration(5 * SECOND)
 FILE_PATH_BYTES_MAX: Final = 1024
 """Longest path of a file below a task's folder: Linux takes 4096 bytes in all and macOS 1024, and Azure's blob names end at 1024 characters."""
 
+URL_BYTES_MAX: Final = 8192
+"""Longest address of a file: what web servers take, signature included."""
+
 FILE_NAME_BYTES_MAX: Final = 255
 """Longest name of a single file: what Linux and macOS take."""
 

@@ -7,16 +7,17 @@ from .failure import FailureInfo
 
 @frozen(kw_only=True)
 class Ended:
-    """The program ended with `exit_code`; `stopped` tells whether a stop brought that about."""
+    """The program ended with `exit_code`; `stopped` tells whether a stop brought that about, `upload_failure` that output files are missing."""
 
     exit_code: int
     signal: int | None
     stopped: bool
+    upload_failure: FailureInfo | None = None
 
 
 @frozen(kw_only=True)
 class NeverRan:
-    """The program certainly never ran: it could not be launched (`failure`), or a stop came first."""
+    """The program certainly never ran: it or its files could not be had (`failure`), or a stop came first."""
 
     failure: FailureInfo | None
 

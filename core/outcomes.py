@@ -1,7 +1,7 @@
 """The outcome of an execution, recorded and then told to what it belongs to."""
 
 from collections.abc import Iterator
-from typing import assert_never
+from typing import Final, assert_never
 
 from . import execution as executions
 from . import preparation as preparations
@@ -9,15 +9,20 @@ from . import release as releases
 from . import start_task as start_tasks
 from . import task as tasks
 from .events import Event, ExecutionEnded
+from .ids import ExecutionKind
 from .outcome import Ended, NeverRan, Outcome, Unresolved
 from .reports import ExecutionExited, ExecutionLost, ExecutionNotStarted
 from .world import Execution, World
+
+_UPLOADING: Final[frozenset[ExecutionKind]] = frozenset({"task", "release"})
+"""The kinds that have output files; of another kind, such a failure is nonsense."""
 
 
 def reported(world: World, execution: Execution, report: ExecutionExited | ExecutionNotStarted | ExecutionLost) -> Iterator[Event]:
     """What an executor's last word on an execution means."""
     match report:
         case ExecutionExited():
+            upload_failure = report.upload_failure if execution.kind in _UPLOADING else None
             yield ExecutionEnded(
                 execution=execution.id,
                 job=execution.job,
@@ -28,8 +33,10 @@ def reported(world: World, execution: Execution, report: ExecutionExited | Execu
                 stopped=report.stopped,
                 wall=report.wall,
                 leftover=report.leftover,
+                upload_failure=upload_failure,
             )
-            yield from _tell(world, execution, Ended(exit_code=report.exit_code, signal=report.signal, stopped=report.stopped))
+            ended = Ended(exit_code=report.exit_code, signal=report.signal, stopped=report.stopped, upload_failure=upload_failure)
+            yield from _tell(world, execution, ended)
         case ExecutionNotStarted():
             if execution.state == "requested":  # Of one that was seen to start it is not true.
                 yield executions.never_ran(execution, report.failure)

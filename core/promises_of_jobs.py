@@ -218,12 +218,13 @@ def retries_are_granted(history: History, seen: Seen) -> Iterator[str]:
 
 @invariant(e.TaskCompleted, e.PreparationCompleted, e.ReleaseCompleted, e.StartTaskCompleted, rule="ARCHITECTURE: never guessed")
 def results_are_what_was_seen(history: History, seen: Seen) -> Iterator[str]:
-    """Success is recorded of what was seen to end by itself with code 0, and of nothing else."""
+    """Success is recorded of what was seen to end by itself with code 0 and had its output files uploaded, and of nothing else."""
     event = seen.event
     if isinstance(event, e.TaskCompleted | e.PreparationCompleted | e.ReleaseCompleted | e.StartTaskCompleted):
-        exited = _exited(history, event)
-        if (event.result == "success") != (exited == 0):
-            yield f"{event.result} is recorded, and the program {'was not seen to end by itself' if exited is None else f'exited {exited}'}"
+        exited, uploaded = _exited(history, event), _uploaded(history, event)
+        if (event.result == "success") != (exited == 0 and uploaded):
+            seen_to = "was not seen to end by itself" if exited is None else f"exited {exited}"
+            yield f"{event.result} is recorded, and the program {seen_to}{'' if uploaded else ', its output files not uploaded'}"
 
 
 OF_JOBS: Final[tuple[Invariant, ...]] = (
@@ -273,6 +274,17 @@ def _exited(history: History, event: e.Event) -> int | None:
             return node.start_exited if (node := history.nodes.get(event.node)) is not None else None
         case _:
             return None
+
+
+def _uploaded(history: History, event: e.Event) -> bool:
+    """Whether nothing kept the output files of the program that the event is about from being uploaded."""
+    match event:
+        case e.TaskCompleted() if (task := history.task(event.job, event.task)) is not None and isinstance(task.outcome, e.ExecutionEnded):
+            return task.outcome.upload_failure is None
+        case e.ReleaseCompleted():
+            return history.visit(event.job, event.node).release_uploaded
+        case _:
+            return True
 
 
 def _too_many(what: str, failures: int, allowed: int) -> Iterator[str]:

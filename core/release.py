@@ -5,9 +5,9 @@
    release is owed, and the debt is in the record.
 2. It starts only when the job is ending and no other execution of the job lives anywhere (customer: job active ->
    terminating -> completed; semantics 2.5).
-3. It has one try: a failure is recorded and never retried.  Only a run that was certainly cut short is owed again: with its node, or
-   by its executor unasked (but that only `INTERNAL_RETRIES_MAX` times in a row).  One whose end nobody saw on a node that stayed up may
-   have run to its end, and is recorded as failed with an unknown outcome.
+3. It has one try: a failure is recorded and never retried, and outputs that could not be uploaded are one.  Only a run that was certainly
+   cut short is owed again: with its node, or by its executor unasked (but that only `INTERNAL_RETRIES_MAX` times in a row).  One whose
+   end nobody saw on a node that stayed up may have run to its end, and is recorded as failed with an unknown outcome.
 4. Once completed it never runs again, whatever is asked of the job later (customer: delete after terminate).
 5. A debt that cannot be paid is settled by `ReleaseAbandoned` with its cause; no job ever claims a release that did not run.
 """
@@ -18,7 +18,7 @@ from typing import Final, Literal
 from . import execution as executions
 from . import limits
 from .events import Event, ReleaseAbandoned, ReleaseCompleted, ReleaseInterrupted, ReleaseOwed, ReleaseStarted
-from .failure import FailureInfo, ended_failure, exit_code_failure, internal_retries_failure, unknown_outcome_failure
+from .failure import FailureInfo, end_failure, ended_failure, internal_retries_failure, unknown_outcome_failure, with_upload
 from .ids import JobId, Micros, NodeId
 from .machine import ABSENT, Machine, rows
 from .outcome import Ended, NeverRan, Outcome, Unresolved
@@ -109,9 +109,9 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
     for_good = wish is not None and wish.then != "requeue"
     match outcome:
         case Ended(exit_code=exit_code, stopped=False) as ended:
-            yield _completed(job, node, exit_code, None if exit_code == 0 else exit_code_failure(exit_code, ended.signal))
-        case Ended(exit_code=exit_code) if for_good:
-            yield _completed(job, node, exit_code, _wished(present(wish)))
+            yield _completed(job, node, exit_code, end_failure(exit_code, ended.signal, ended.upload_failure))
+        case Ended(exit_code=exit_code) as ended if for_good:
+            yield _completed(job, node, exit_code, with_upload(_wished(present(wish)), ended.upload_failure))
         case NeverRan(failure=FailureInfo() as failure):
             yield _completed(job, node, None, failure)
         case Ended() | NeverRan():

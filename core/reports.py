@@ -26,7 +26,8 @@ class ExecutionExited:
 
     `exit_code` is the program's, or 128 plus `signal` where a signal ended it.  `stopped` tells that the end was
     brought about by `StopExecution`; a program that ended by itself before the stop reached it has `stopped=False`.
-    `wall` is how long the program ran on its node, None where nobody measured it.
+    `wall` is how long the program ran on its node, None where nobody measured it.  Output files have been dealt with: `upload_failure` says why
+    some could not be uploaded.
     """
 
     execution: ExecutionId
@@ -35,11 +36,12 @@ class ExecutionExited:
     stopped: bool = False
     wall: Duration | None = None
     leftover: tuple[int, ...] = ()
+    upload_failure: FailureInfo | None = None
 
 
 @frozen(kw_only=True)
 class ExecutionNotStarted:
-    """The program certainly never ran: it could not be launched (`failure`), or a stop came first (None)."""
+    """The program certainly never ran: it or its files could not be had (`failure`), or a stop came first (None)."""
 
     execution: ExecutionId
     failure: FailureInfo | None = None

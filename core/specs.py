@@ -5,6 +5,7 @@ checked for form where it is read (the job file) and for sense by `checks`.
 Source of names and defaults: Azure Batch REST API 2025-06-01.
 """
 
+import re
 import shlex
 from typing import Final, Literal
 
@@ -25,6 +26,7 @@ NodeOption = Literal["requeue", "terminate", "taskcompletion"]
 AutoUserScope = Literal["pool"]
 """Azure Batch has `task` too, for a user made for one task alone: none is made here."""
 ElevationLevel = Literal["nonadmin", "admin"]
+UploadCondition = Literal["tasksuccess", "taskfailure", "taskcompletion"]
 
 AFFINITY_PREFIX: Final = "TVM:"
 """What Azure Batch writes before a node's id where it is an affinityId."""
@@ -104,6 +106,64 @@ class JobConstraints:
 
 
 @frozen(kw_only=True)
+class ResourceFile:
+    """What is fetched into the working directory before a command line runs: one file (`http_url`) or all of a folder (`storage_container_url`).
+
+    Exactly one of the two addresses is given: http, https, file or any that fsspec knows, or an absolute path on the node's machine.
+    """
+
+    http_url: str | None = None
+    storage_container_url: str | None = None
+    blob_prefix: str | None = None
+    file_path: str | None = None
+    file_mode: str | None = None
+
+
+@frozen(kw_only=True)
+class OutputFileContainer:
+    """A folder, or what object stores have for one, that output files are uploaded to."""
+
+    container_url: str
+    path: str | None = None
+
+
+@frozen(kw_only=True)
+class OutputFileDestination:
+    """Where output files go; containers are all there is."""
+
+    container: OutputFileContainer
+
+
+@frozen(kw_only=True)
+class OutputFileUploadOptions:
+    """When output files are uploaded: `tasksuccess` is exit code 0, `taskfailure` every other end, `taskcompletion` both."""
+
+    upload_condition: UploadCondition = "taskcompletion"
+
+
+@frozen(kw_only=True)
+class OutputFile:
+    """Files of a task that are uploaded when its program has ended."""
+
+    file_pattern: str
+    destination: OutputFileDestination
+    upload_options: OutputFileUploadOptions = OutputFileUploadOptions()
+
+
+@frozen(kw_only=True)
+class ApplicationPackageReference:
+    """A zip of programs or data that is unpacked on a node once, for all command lines that refer to it.
+
+    There is no account that keeps packages, so the reference says where the zip of that version is; `url` and `sha256` are jobledger's own.
+    """
+
+    application_id: str
+    version: str | None = None
+    url: str
+    sha256: str | None = None
+
+
+@frozen(kw_only=True)
 class PreparationSpec:
     """The job preparation task: what runs on a node before the job's first task there."""
 
@@ -114,6 +174,7 @@ class PreparationSpec:
     wait_for_success: bool = True
     rerun_on_node_reboot_after_success: bool = True
     user_identity: UserIdentity | None = None
+    resource_files: tuple[ResourceFile, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -121,7 +182,8 @@ class ReleaseSpec:
     """The job release task: what runs at the job's end on each node that `release_scope` names.
 
     `release_scope` is jobledger's own: `taskRan` (default) where a task of the job ran, `prepared` also where
-    preparation completed with success, `attempted` also where preparation was launched at all.
+    preparation completed with success, `attempted` also where preparation was launched at all.  `output_files` is jobledger's own
+    too: Azure Batch has it for tasks only.
     """
 
     command_line: str
@@ -130,6 +192,8 @@ class ReleaseSpec:
     max_wall_clock_time: Duration = limits.RELEASE_WALL_CLOCK_MAX
     release_scope: ReleaseScope = "taskRan"
     user_identity: UserIdentity | None = None
+    resource_files: tuple[ResourceFile, ...] = ()
+    output_files: tuple[OutputFile, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -141,6 +205,7 @@ class StartTaskSpec:
     max_task_retry_count: int = 0
     wait_for_success: bool = True
     user_identity: UserIdentity | None = None
+    resource_files: tuple[ResourceFile, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -192,6 +257,7 @@ class ExitConditions:
     exit_code_ranges: tuple[ExitCodeRangeMapping, ...] = ()
     pre_processing_error: ExitOptions | None = None
     default: ExitOptions | None = None
+    file_upload_error: ExitOptions | None = None
 
 
 @frozen(kw_only=True)
@@ -228,6 +294,9 @@ class TaskSpec:
     required_slots: int = 1
     affinity_info: AffinityInfo | None = None
     metadata: tuple[MetadataItem, ...] = ()
+    resource_files: tuple[ResourceFile, ...] = ()
+    output_files: tuple[OutputFile, ...] = ()
+    application_package_references: tuple[ApplicationPackageReference, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -282,6 +351,13 @@ class PoolSpec:
     display_name: str | None = None
     metadata: tuple[MetadataItem, ...] = ()
     resize_timeout: Duration = limits.RESIZE_TIMEOUT
+    application_package_references: tuple[ApplicationPackageReference, ...] = ()
+
+
+def package_variable(reference: ApplicationPackageReference) -> str:
+    """The environment variable that tells a command line where a package lies (semantics 3.7, Linux)."""
+    parts = (reference.application_id, *((reference.version,) if reference.version is not None else ()))
+    return "AZ_BATCH_APP_PACKAGE_" + re.sub(r"[-.]", "_", "_".join(parts)).lower()
 
 
 def split_command_line(command_line: str) -> list[str]:

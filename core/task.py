@@ -2,8 +2,9 @@
 
 1. `active` waits for a node, `preparing` has one and waits there for preparation, `running` was handed to it, `completed`
    runs no more.  Only an active task of an active job is ever given a node.
-2. A non-zero exit is retried while retries are left, on any eligible node and after the delay that the constraints ask for.  A program
-   that could not be launched, a wall-clock limit, a silence and an end on request are final (semantics 3.1).
+2. A non-zero exit is retried while retries are left, on any eligible node and after the delay that the constraints ask for, whatever became
+   of its outputs.  A program that could not be launched or given its files, outputs of a good end that could not be uploaded, a wall-clock
+   limit, a silence and an end on request are final (semantics 3.1).
 3. What the platform took away (reboot, lost node, disable with requeue) is requeued at once and never counted as a retry.  What the
    executor lost or stopped unasked on a node that stayed up is requeued too, but only `INTERNAL_RETRIES_MAX` times in a row.
 4. A program that ended by itself before a stop reached it keeps its own result; the stop then only forbids another try.
@@ -30,11 +31,12 @@ from .events import (
     TaskRetryDue,
     TaskRunning,
 )
-from .failure import FailureInfo, ended_failure, exit_code_failure, internal_retries_failure
+from .failure import FailureInfo, end_failure, ended_failure, internal_retries_failure, with_upload
 from .ids import Duration, JobId, Micros, TaskId
 from .machine import ABSENT, Machine, rows
 from .outcome import Ended, NeverRan, Outcome, Unresolved
 from .requests import DeleteTask, ReactivateTask, TerminateTask
+from .specs import ExitOptions
 from .world import Execution, Job, Stop, Task, World, enqueue, index_node, present, trim_queue
 
 TASK: Final = Machine(
@@ -128,50 +130,51 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
         yield TaskDeleted(job=job.id, task=task.spec.id)
         return
     match outcome:
-        case Ended(exit_code=exit_code, signal=signal, stopped=False):
-            yield from _ended_by_itself(job, task, execution, exit_code, signal)
+        case Ended(stopped=False):
+            yield from _ended_by_itself(job, task, execution, outcome)
         case NeverRan(failure=FailureInfo() as failure):
-            yield _over(job, task, None, failure)
+            yield _over(job, task, None, failure, exits.options_for(task.spec, None))
         case Ended() | NeverRan():
             cause = execution.stop.cause if execution.stop is not None else "stopped by the executor"
-            yield from _taken(world, job, task, execution, cause, outcome.exit_code if isinstance(outcome, Ended) else None)
+            yield from _taken(world, job, task, execution, cause, outcome if isinstance(outcome, Ended) else None)
         case Unresolved(reason=reason):
             yield from _taken(world, job, task, execution, reason, None)
 
 
-def _ended_by_itself(job: Job, task: Task, execution: Execution, exit_code: int, signal: int | None) -> Iterator[Event]:
-    failure = None if exit_code == 0 else exit_code_failure(exit_code, signal)
+def _ended_by_itself(job: Job, task: Task, execution: Execution, ended: Ended) -> Iterator[Event]:
+    failure = end_failure(ended.exit_code, ended.signal, ended.upload_failure)
     final = execution.stop is not None and execution.stop.then == "complete"
-    if failure is not None and not final and _retries_left(task):
-        yield TaskRetried(job=job.id, task=task.spec.id, exit_code=exit_code, failure=failure)
+    if failure is not None and ended.exit_code != 0 and not final and _retries_left(task):
+        yield TaskRetried(job=job.id, task=task.spec.id, exit_code=ended.exit_code, failure=failure)
     else:
-        yield _over(job, task, exit_code, failure)
+        options = exits.options_for(task.spec, ended.exit_code, upload_failed=ended.upload_failure is not None)
+        yield _over(job, task, ended.exit_code, failure, options)
 
 
-def _taken(world: World, job: Job, task: Task, execution: Execution, cause: str, exit_code: int | None) -> Iterator[Event]:
+def _taken(world: World, job: Job, task: Task, execution: Execution, cause: str, ended: Ended | None) -> Iterator[Event]:
     """The program did not end by itself: on request, or with its node or executor (rule 3)."""
     wish = execution.stop
     if wish is not None and wish.then == "complete":
-        yield _ended(job, task, wish, exit_code)
+        yield _ended(job, task, wish, ended)
         return
     internal = executions.unasked(world, execution)
     if internal and task.internal >= limits.INTERNAL_RETRIES_MAX:
-        yield _over(job, task, None, internal_retries_failure(cause), mapped=False)
+        yield _over(job, task, None, internal_retries_failure(cause), exits.default_of(task.spec))
     else:
         yield TaskRequeued(job=job.id, task=task.spec.id, cause=cause, internal=internal)
 
 
-def _ended(job: Job, task: Task, wish: Stop, exit_code: int | None) -> TaskCompleted:
+def _ended(job: Job, task: Task, wish: Stop, ended: Ended | None) -> TaskCompleted:
     """A task that was made to end: over its limit it failed like any other, on request it is nobody's failure (`core/exits.py`, rule 4)."""
-    failure = wish.failure or ended_failure(wish.cause)
+    exit_code = ended.exit_code if ended is not None else None
+    failure = with_upload(wish.failure or ended_failure(wish.cause), ended.upload_failure if ended is not None else None)
     if wish.cause in executions.LIMITS:
-        return _over(job, task, exit_code, failure, mapped=False)
+        return _over(job, task, exit_code, failure, exits.default_of(task.spec))
     return TaskCompleted(job=job.id, task=task.spec.id, result="failure", exit_code=exit_code, failure=failure)
 
 
-def _over(job: Job, task: Task, exit_code: int | None, failure: FailureInfo | None, *, mapped: bool = True) -> TaskCompleted:
-    """The task is over, and its exit conditions say what follows; `mapped` tells whether the exit code is the program's own."""
-    options = exits.options_for(task.spec, exit_code) if mapped else exits.default_of(task.spec)
+def _over(job: Job, task: Task, exit_code: int | None, failure: FailureInfo | None, options: ExitOptions | None) -> TaskCompleted:
+    """The task is over, and what follows is in the options that its exit conditions state for this end."""
     good = failure is None
     return TaskCompleted(
         job=job.id,

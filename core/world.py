@@ -27,7 +27,7 @@ from .specs import DisableTasks, JobAction, JobConstraints, JobSpec, NodeOption,
 T = TypeVar("T")
 
 CommandKey = tuple[Literal["run", "stop", "boot", "retire"], int | NodeId, int]
-"""What a command is identified by: its verb, its execution or node, and for a node its incarnation."""
+"""What a command is identified by: its verb, its execution or node, and for a node its incarnation, for a stop whether outputs are uploaded."""
 
 
 DeadlineKind = Literal["execution", "job", "retry", "resize"]

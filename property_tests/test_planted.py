@@ -7,6 +7,7 @@ What is compared is the first event that anything objects to, with the set of in
 import attrs
 import planted_core
 import planted_drains
+import planted_files
 import planted_limits
 import planted_placement
 import pytest
@@ -34,7 +35,13 @@ from jobledger.testing.stage import Broken, Stage
 from jobledger.testing.trail import Trail
 from jobledger.testing.walks import CoreWalk
 
-CATALOGUE = [*planted_core.CATALOGUE, *planted_drains.CATALOGUE, *planted_limits.CATALOGUE, *planted_placement.CATALOGUE]
+CATALOGUE = [
+    *planted_core.CATALOGUE,
+    *planted_drains.CATALOGUE,
+    *planted_files.CATALOGUE,
+    *planted_limits.CATALOGUE,
+    *planted_placement.CATALOGUE,
+]
 
 
 @pytest.mark.parametrize("planted", CATALOGUE, ids=lambda planted: planted.name)

@@ -42,6 +42,12 @@ RECORDS: Final[dict[type, str]] = {
     specs.UserIdentity: "userIdentity",
     specs.AutoUserSpecification: "autoUserSpecification",
     specs.AffinityInfo: "affinityInfo",
+    specs.ResourceFile: "resourceFile",
+    specs.OutputFile: "outputFile",
+    specs.OutputFileDestination: "outputFileDestination",
+    specs.OutputFileContainer: "outputFileContainer",
+    specs.OutputFileUploadOptions: "outputFileUploadOptions",
+    specs.ApplicationPackageReference: "applicationPackageReference",
     specs.EnvironmentSetting: "environmentSetting",
     ValueFrom: "valueFrom",
     specs.MetadataItem: "metadataItem",
@@ -58,6 +64,8 @@ _RETRY_DELAY: Final = (
 _RETRY_DELAY_MAX: Final = "The longest that a retry waits; without it that is a day. This property is jobledger's own."
 _IDENTITY: Final = "As which user of the node it runs; without it, as the user that the engine runs as."
 _ENVIRONMENT: Final = "Environment variables for the command line; they win over the job's common ones."
+_RESOURCES: Final = "Files that are fetched into the working directory before the command line runs; where one cannot be had, it does not run."
+_OUTPUTS: Final = "Files that are uploaded when the program has ended."
 
 MEANINGS: Final[dict[type, dict[str, str]]] = {
     specs.PoolSpec: {
@@ -70,6 +78,7 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "displayName": "A name for people; it need not be unique.",
         "metadata": "Names and values that are stored and shown, and mean nothing to jobledger.",
         "resizeTimeout": "How long a resize waits for nodes that come or leave, 5 minutes at least; then the pool is steady and says what is missing.",
+        "applicationPackageReferences": "Packages that are there for every command line on the pool's nodes.",
     },
     specs.TaskSchedulingPolicy: {
         "nodeFillType": "`spread` places a task on the node with the most free slots, `pack` on the one with the fewest.",
@@ -80,6 +89,7 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "maxTaskRetryCount": _RETRIES,
         "waitForSuccess": "Whether the node takes no tasks until the start task has succeeded.",
         "userIdentity": _IDENTITY,
+        "resourceFiles": _RESOURCES,
     },
     specs.JobSpec: {
         "id": "Name of the job in its ledger.",
@@ -111,6 +121,7 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "waitForSuccess": "Whether the job's tasks on a node wait until preparation there has succeeded.",
         "rerunOnNodeRebootAfterSuccess": "Whether preparation runs again after its node booted anew, before the job's next task there.",
         "userIdentity": _IDENTITY,
+        "resourceFiles": _RESOURCES,
     },
     specs.ReleaseSpec: {
         "commandLine": _COMMAND_LINE,
@@ -120,6 +131,8 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "releaseScope": "On which nodes it runs: `taskRan` where a task of the job ran, `prepared` also where preparation succeeded, "
         "`attempted` also where preparation was launched. This property is jobledger's own.",
         "userIdentity": _IDENTITY,
+        "resourceFiles": _RESOURCES,
+        "outputFiles": _OUTPUTS + " This property of a release task is jobledger's own.",
     },
     specs.TaskSpec: {
         "id": "Name of the task in its job.",
@@ -134,12 +147,16 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "affinityInfo": "Where the task had best run.",
         "metadata": "Names and values that are stored and shown, and by which tasks are selected; they mean nothing to jobledger. "
         "Azure Batch has them on jobs and pools only.",
+        "resourceFiles": _RESOURCES,
+        "outputFiles": _OUTPUTS,
+        "applicationPackageReferences": "Packages that are unpacked on the node, once, before the task runs there.",
     },
     specs.ExitConditions: {
         "exitCodes": "What follows from single exit codes; they come before ranges.",
         "exitCodeRanges": "What follows from ranges of exit codes.",
-        "preProcessingError": "What follows when the program could not be launched.",
+        "preProcessingError": "What follows when the program could not be launched, or its files could not be had.",
         "default": "What follows from every other failure; exit code 0 is none.",
+        "fileUploadError": "What follows when output files could not be uploaded, unless the exit code is mapped.",
     },
     specs.ExitCodeMapping: {"code": "The exit code.", "exitOptions": "What follows from it."},
     specs.ExitCodeRangeMapping: {
@@ -179,6 +196,34 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
     },
     specs.AffinityInfo: {
         "affinityId": "Id of a node, or its `affinityId` as `jobledger nodes --json` shows it. A hint: another node takes the task if that one has no room."
+    },
+    specs.ResourceFile: {
+        "httpUrl": "The address of one file: `http`, `https`, `file`, whatever fsspec knows, or an absolute path.",
+        "storageContainerUrl": "The address of a folder, all of which is fetched: `file`, what fsspec knows (not `http`), or an absolute path.",
+        "blobPrefix": "Only files whose path in the folder begins so; with `storageContainerUrl`.",
+        "filePath": "Where it goes, relative to the working directory: the file with `httpUrl`, a folder with `storageContainerUrl`.",
+        "fileMode": "Its permissions, in octal, such as `0755`; `0770` without it.",
+    },
+    specs.OutputFile: {
+        "filePattern": "Which files, relative to the working directory: `*`, `**`, `?`, `[...]` and variables; one leading `../` reaches the "
+        "task's own folder with `stdout.txt` and `stderr.txt`.",
+        "destination": "Where they go.",
+        "uploadOptions": "When they are uploaded.",
+    },
+    specs.OutputFileDestination: {"container": "The container they go to."},
+    specs.OutputFileContainer: {
+        "containerUrl": "The address of a folder or container: `https` or `http` (each file is PUT below it), `file`, what fsspec knows, "
+        "or an absolute path.",
+        "path": "The name of the file there or, where the pattern has wildcards, of the folder; it may hold variables.",
+    },
+    specs.OutputFileUploadOptions: {
+        "uploadCondition": "`tasksuccess` is exit code 0, `taskfailure` any other end, `taskcompletion` both.",
+    },
+    specs.ApplicationPackageReference: {
+        "applicationId": "Name of the application.",
+        "version": "Its version; it is part of the name of the environment variable that tells where the package lies.",
+        "url": "The address of the package, a zip. This property is jobledger's own.",
+        "sha256": "What the zip's SHA-256 digest must be. This property is jobledger's own.",
     },
     specs.EnvironmentSetting: {
         "name": "Name of the variable.",

@@ -89,7 +89,7 @@ def _later(*names: str) -> dict[str, str]:
     return dict.fromkeys(names, _LATER)
 
 
-_OF_ANY_COMMAND_LINE: Final = _later("containerSettings", "resourceFiles")
+_OF_ANY_COMMAND_LINE: Final = _later("containerSettings")
 
 _UNSUPPORTED: Final[dict[type, dict[str, str]]] = {
     specs.JobSpec: _later("allowTaskPreemption", "jobManagerTask", "networkConfiguration"),
@@ -103,18 +103,16 @@ _UNSUPPORTED: Final[dict[type, dict[str, str]]] = {
     specs.StartTaskSpec: _OF_ANY_COMMAND_LINE
     | {"constraints": "is not known here: 'maxTaskRetryCount' stands on the start task itself (Azure Batch's rule)"},
     specs.TaskConstraints: _later("retentionTime"),
-    specs.ExitConditions: _later("fileUploadError"),
+    specs.ResourceFile: _later("autoStorageContainerName", "identityReference"),
+    specs.OutputFileContainer: _later("identityReference", "uploadHeaders"),
     specs.TaskSpec: _OF_ANY_COMMAND_LINE
     | _later(
-        "applicationPackageReferences",
         "authenticationTokenSettings",
         "multiInstanceSettings",
-        "outputFiles",
     ),
     specs.TaskSchedulingPolicy: _later("jobDefaultOrder"),
     specs.PoolSpec: _later(
         "applicationLicenses",
-        "applicationPackageReferences",
         "autoScaleEvaluationInterval",
         "autoScaleFormula",
         "certificateReferences",

@@ -26,6 +26,8 @@ from .plaindata import Path
 
 Spec = JobSpec | PoolSpec | TaskSpec
 T = TypeVar("T")
+_Wrong = tuple[Path, str, bool]
+"""A mistake of form: its path, the rest of a sentence, and whether the name at its end is unknown."""
 
 _STAND_INS: Final[dict[str, Any]] = {
     "affinityId": "_",
@@ -38,6 +40,8 @@ _STAND_INS: Final[dict[str, Any]] = {
     "value": "",
 }
 """What stands for a wrong or missing value where leaving it out would be a mistake of its own; an `id` gets one made of its path."""
+_NAMED_LISTS: Final = frozenset({"environmentSettings", "commonEnvironmentSettings", "metadata"})
+"""Lists whose elements are names with values."""
 
 
 def structure(data: object, record: type[T]) -> tuple[T | None, list[Mistake]]:
@@ -52,10 +56,18 @@ def structure(data: object, record: type[T]) -> tuple[T | None, list[Mistake]]:
     mistakes = [Mistake(path=spell(path), text=text) for path, text, _ in wrong]
     if any(not path for path, _, _ in wrong):
         return None, mistakes
-    likeness = _copy(data)
-    for path, _, unknown in wrong:
-        _repair(likeness, path, unknown=unknown)
-    return _converter().structure(likeness, record), mistakes
+    return _likeness(_copy(data), record, wrong), mistakes
+
+
+def _likeness(data: Any, record: type[T], wrong: list[_Wrong]) -> T:
+    """The record with something harmless in each wrong place; what has nothing harmless to stand in for it is left out with what it is in."""
+    while True:
+        for path, _, unknown in wrong:
+            _repair(data, path, unknown=unknown)
+        try:
+            return _converter().structure(data, record)
+        except ClassValidationError as error:
+            wrong = [(path[:-1], text, False) for path, text, _ in _explain(error, ())]
 
 
 def unstructure(spec: Any) -> dict[str, Any]:
@@ -299,8 +311,8 @@ def _kind_of(value: object) -> str:
             return f"a {type(value).__name__}"
 
 
-def _explain(error: Exception, path: Path) -> Iterator[tuple[Path, str, bool]]:
-    """Each mistake in cattrs' tree of errors: its path, the rest of a sentence, and whether the name at its end is unknown."""
+def _explain(error: Exception, path: Path) -> Iterator[_Wrong]:
+    """Each mistake in cattrs' tree of errors."""
     if isinstance(error, (ClassValidationError, IterableValidationError)):
         for inner in error.exceptions:
             step = next(
@@ -337,13 +349,16 @@ def _copy(data: Any) -> Any:
 
 
 def _repair(data: Any, path: Path, *, unknown: bool) -> None:
-    """Take what stands at `path` out of `data`, and put a stand-in there where one is needed."""
+    """Take what stands at `path` out of `data`, and put a stand-in there where one is needed and there is one."""
     *way, last = path
+    if isinstance(last, int) and way[-1] not in _NAMED_LISTS | {"tasks"}:
+        *way, last = way  # of other lists nothing is left: who looks at the rest of it would count wrongly
     for part in way:
+        if isinstance(data, dict) and part not in data:
+            return  # it was left out before
         data = data[part]
     if isinstance(last, int):
-        named = way[-1] != "tasks"
-        data[last] = {"name": "_", "value": ""} if named else {"id": _id_of(path), "commandLine": "true"}
+        data[last] = {"id": _id_of(path), "commandLine": "true"} if way[-1] == "tasks" else {"name": "_", "value": ""}
         return
     data.pop(last, None)
     if not unknown and last == "id":

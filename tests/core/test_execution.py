@@ -114,7 +114,7 @@ def test_a_stop_command_gives_the_grace(given):
     s = given(script={"t1": Hangs()})
     s.run()
     s.when(TerminateTask(job="j", task="t1"))
-    assert list(commands(s.world).values()) == [StopExecution(execution=2, pool="p", node="p-1", grace=STOP_GRACE)]
+    assert list(commands(s.world).values()) == [StopExecution(execution=2, pool="p", node="p-1", grace=STOP_GRACE, upload=True)]
 
 
 def test_an_event_about_an_execution_that_does_not_live_is_impossible(given):

@@ -1,8 +1,9 @@
 """Owed commands: derived from the world, lost with nothing, repeated without harm."""
 
 from jobledger.core.commands import BootNode, RunPreparation, RunTask, StopExecution
+from jobledger.core.limits import STOP_GRACE
 from jobledger.core.owed import commands, reissue, running, take_fresh
-from jobledger.core.requests import CreatePool, RebootNode, TerminateJob, TerminateTask
+from jobledger.core.requests import CreatePool, DeleteTask, RebootNode, TerminateJob, TerminateTask
 from jobledger.core.specs import PoolSpec
 from jobledger.testing.scenario import Hangs, Scenario, Silent
 
@@ -47,8 +48,22 @@ def test_a_stronger_stop_is_the_same_command(given):
     s.run()
     s.when(RebootNode(node="p-1"))
     assert kinds(take_fresh(s.world)) == [StopExecution]
-    s.when(TerminateTask(job="j", task="t1"))
+    s.when(DeleteTask(job="j", task="t1"))
     assert take_fresh(s.world) == []
+
+
+def test_a_stop_after_which_outputs_are_uploaded_is_another_command_than_one_after_which_they_are_not(given):
+    s = given(script={"t1": Hangs()})
+    s.run()
+    uploads = []
+    for request in (RebootNode(node="p-1"), TerminateTask(job="j", task="t1"), DeleteTask(job="j", task="t1")):
+        s.when(request)
+        uploads += [command.upload for command in take_fresh(s.world)]
+        assert list(commands(s.world).values()) == [StopExecution(execution=2, pool="p", node="p-1", grace=STOP_GRACE, upload=uploads[-1])]
+    assert uploads == [False, True, False]
+    s.answer("task", "stopped")
+    assert not [key for key in commands(s.world) if key[0] == "stop"]
+    assert s.world.owed.now == dict.fromkeys(commands(s.world))
 
 
 def test_commands_that_were_settled_before_they_were_taken_are_not_handed_out(given):

@@ -24,6 +24,8 @@ Visit = tuple[JobId, int, NodeId]
 
 _KIND: dict[type[c.RunCommand], Kind] = {c.RunStartTask: "starttask", c.RunPreparation: "preparation", c.RunTask: "task", c.RunRelease: "release"}
 NO_SUCH_PROGRAM = FailureInfo(category="usererror", code="CommandProgramNotFound", message="The specified program is not found")
+NO_SUCH_FILE = FailureInfo(category="usererror", code="BlobNotFound", message="The file to be fetched is not there")
+NOT_UPLOADED = FailureInfo(category="usererror", code="FileUploadContainerNotFound", message="There is no such container")
 
 
 @define
@@ -102,12 +104,15 @@ class ModelExecutor:
             self._complain_if(command.launch.user != wanted, f"{command.launch.task} is to run as {command.launch.user} and not as {wanted}")
         self.queues.setdefault(node, []).append(command)
 
-    def deliver(self, node: NodeId, *, again: bool = False, launches: bool = True, obeys: bool = True) -> None:
-        """Let the next command arrive, `again` if it will come once more.  A launch may fail, and a stop may find that the program just ended."""
+    def deliver(self, node: NodeId, *, again: bool = False, launches: bool = True, obeys: bool = True, uploads: bool = True) -> None:
+        """Let the next command arrive, `again` if it will come once more.
+
+        A launch may fail, a stop may find that the program just ended, and the outputs of what is stopped may be impossible to upload.
+        """
         command = self.queues[node][0] if again else self.queues[node].pop(0)
         match command:
             case c.StopExecution():
-                self._stop(command, obeys=obeys)
+                self._stop(command, obeys=obeys, uploads=uploads)
             case c.BootNode():
                 self._boot(command)
             case c.RetireNode():
@@ -122,11 +127,17 @@ class ModelExecutor:
             self.heard.add(report.execution)
         return report
 
-    def end(self, execution: ExecutionId, exit_code: int, *, stopped: bool = False) -> None:
-        """A running program ends."""
+    def end(self, execution: ExecutionId, exit_code: int, *, stopped: bool = False, uploads: bool = True) -> None:
+        """A running program ends, and its output files are uploaded if it has any, unless that fails."""
         program = self.programs[execution]
         program.state = "ended"
-        report = r.ExecutionExited(execution=execution, exit_code=exit_code, signal=15 if stopped else None, stopped=stopped)
+        report = r.ExecutionExited(
+            execution=execution,
+            exit_code=exit_code,
+            signal=15 if stopped else None,
+            stopped=stopped,
+            upload_failure=NOT_UPLOADED if program.launch.output_files and not uploads else None,
+        )
         program.last_word = report
         self._tell(report, program)
         if program.visit is not None and program.kind == "release" and not stopped:
@@ -217,7 +228,9 @@ class ModelExecutor:
             self.reports.append(r.ExecutionStarted(execution=launch.execution, pid=int(launch.execution)))
         else:
             program = self._program(command, "failed")
-            program.last_word = r.ExecutionNotStarted(execution=launch.execution, failure=NO_SUCH_PROGRAM)
+            program.last_word = r.ExecutionNotStarted(
+                execution=launch.execution, failure=NO_SUCH_FILE if launch.resource_files or launch.packages else NO_SUCH_PROGRAM
+            )
             self.reports.append(program.last_word)
 
     def _program(self, command: c.RunCommand, state: Literal["running", "failed", "lost"]) -> Program:
@@ -233,7 +246,7 @@ class ModelExecutor:
         elif program.state == "running":
             self._tell(r.ExecutionStarted(execution=program.launch.execution, pid=int(program.launch.execution)), program)
 
-    def _stop(self, command: c.StopExecution, *, obeys: bool) -> None:
+    def _stop(self, command: c.StopExecution, *, obeys: bool, uploads: bool) -> None:
         program = self.programs.get(command.execution)
         if program is None:
             launch = c.Launch(
@@ -250,7 +263,7 @@ class ModelExecutor:
             self.programs[command.execution] = Program("starttask", launch, None, "forbidden", report)
             self.reports.append(report)
         elif program.state == "running":
-            self.end(command.execution, 143 if obeys else 0, stopped=obeys)
+            self.end(command.execution, 143 if obeys else 0, stopped=obeys, uploads=uploads or not command.upload)
         else:
             self._answer_again(program)
 

@@ -36,10 +36,11 @@ ANSWERS_MAX: Final = 100_000
 
 @frozen
 class Exits:
-    """The program starts and ends with `code`, or 128 plus `signal`."""
+    """The program starts and ends with `code`, or 128 plus `signal`; `upload` is the code of why its output files could not be uploaded."""
 
     code: int = 0
     signal: int | None = None
+    upload: str | None = None
 
 
 @frozen
@@ -110,8 +111,10 @@ class ScriptedExecutor:
             self.started.add(execution)
             yield r.ExecutionStarted(execution=execution, pid=10_000 + execution)
         match answer:
-            case Exits(code=code, signal=signal):
-                yield r.ExecutionExited(execution=execution, exit_code=code if signal is None else 128 + signal, signal=signal)
+            case Exits(code=code, signal=signal, upload=upload):
+                failure = None if upload is None else FailureInfo(category="usererror", code=upload, message="the outputs could not be uploaded")
+                exit_code = code if signal is None else 128 + signal
+                yield r.ExecutionExited(execution=execution, exit_code=exit_code, signal=signal, upload_failure=failure)
             case CannotStart(code=reason):
                 failure = FailureInfo(category="usererror", code=reason, message="the program could not be launched")
                 yield r.ExecutionNotStarted(execution=execution, failure=failure)

@@ -98,18 +98,18 @@ class Stage:
         self._pass_on([])
         self.executor.recognise([execution.id for execution in owed.running(self.world)])
 
-    def deliver(self, node: NodeId, *, again: bool = False, launches: bool = True, obeys: bool = True) -> None:
+    def deliver(self, node: NodeId, *, again: bool = False, launches: bool = True, obeys: bool = True, uploads: bool = True) -> None:
         """Let the next command for a node arrive."""
-        self.executor.deliver(node, again=again, launches=launches, obeys=obeys)
+        self.executor.deliver(node, again=again, launches=launches, obeys=obeys, uploads=uploads)
         self._hear_complaints()
 
     def report(self, index: int, *, again: bool = False) -> None:
         """Let one of the reports under way arrive."""
         self.take(self.executor.hand_over(index, again=again))
 
-    def end(self, execution: ExecutionId, exit_code: int) -> None:
-        """A program ends."""
-        self.executor.end(execution, exit_code)
+    def end(self, execution: ExecutionId, exit_code: int, *, uploads: bool = True) -> None:
+        """A program ends; where it has output files and not `uploads`, they cannot be uploaded."""
+        self.executor.end(execution, exit_code, uploads=uploads)
 
     # --- to the end ----------------------------------------------------------------------------------------
 

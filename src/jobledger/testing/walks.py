@@ -64,6 +64,10 @@ NODE_WISHES: st.SearchStrategy[NodeWish] = st.sampled_from(
 DELAYS = st.sampled_from([(0, None), (0, None), (2 * SECOND, None), (2 * SECOND, 3 * SECOND)])
 """Delays between retries, with the longest."""
 SILENCES = st.sampled_from([None, None, Duration(5 * SECOND)])
+RESOURCES = st.sampled_from([(), (s.ResourceFile(http_url="http://data/x", file_path="x"),)])
+_CONTAINER = s.OutputFileContainer(container_url="/outputs")
+OUTPUTS = st.sampled_from([(), (s.OutputFile(file_pattern="*", destination=s.OutputFileDestination(container=_CONTAINER)),)])
+PACKAGES = st.sampled_from([(), (), (s.ApplicationPackageReference(application_id="app", version="1", url="http://data/app.zip"),)])
 
 
 @st.composite
@@ -97,6 +101,7 @@ preparations = st.builds(
     wait_for_success=st.sampled_from([True, True, False]),
     rerun_on_node_reboot_after_success=st.booleans(),
     user_identity=IDENTITIES,
+    resource_files=RESOURCES,
 )
 releases = st.builds(
     s.ReleaseSpec,
@@ -104,6 +109,7 @@ releases = st.builds(
     max_wall_clock_time=st.sampled_from([Duration(2 * SECOND), Duration(900 * SECOND)]),
     release_scope=st.sampled_from(["taskRan", "taskRan", "prepared", "attempted"]),
     user_identity=IDENTITIES,
+    output_files=OUTPUTS,
 )
 
 
@@ -117,6 +123,7 @@ def pools(draw: st.DrawFn, ids: Sequence[PoolId]) -> s.PoolSpec:
         task_scheduling_policy=s.TaskSchedulingPolicy(node_fill_type=draw(st.sampled_from(["spread", "pack"]))),
         start_task=None if draw(MOSTLY) else draw(start_tasks),
         resize_timeout=draw(st.sampled_from([limits.RESIZE_TIMEOUT_MIN, limits.RESIZE_TIMEOUT])),
+        application_package_references=draw(PACKAGES),
     )
 
 
@@ -150,6 +157,7 @@ EXIT_CONDITIONS = st.one_of(
         ),
         pre_processing_error=st.none() | EXIT_OPTIONS,
         default=st.none() | EXIT_OPTIONS,
+        file_upload_error=st.none() | EXIT_OPTIONS,
     ),
 )
 
@@ -175,6 +183,8 @@ def task_lists(least: int) -> st.SearchStrategy[tuple[s.TaskSpec, ...]]:
         user_identity=IDENTITIES,
         required_slots=st.sampled_from([1, 1, 1, 1, 2, 3, 4]),
         affinity_info=st.sampled_from([None, None, s.AffinityInfo(affinity_id="TVM:p-2"), s.AffinityInfo(affinity_id="p-3")]),
+        resource_files=RESOURCES,
+        output_files=OUTPUTS,
     )
     return st.lists(task, min_size=least, max_size=4, unique_by=lambda task: task.id).map(tuple)
 
@@ -239,10 +249,10 @@ class CoreWalk(RuleBasedStateMachine):
     # --- work ----------------------------------------------------------------------------------------------
 
     @precondition(lambda self: any(self.stage.executor.queues.values()))
-    @rule(pick=PICK, again=RARELY, fails=RARELY, obeys=st.booleans())
-    def a_command_arrives(self, pick: int, again: bool, fails: bool, obeys: bool) -> None:
+    @rule(pick=PICK, again=RARELY, fails=RARELY, obeys=st.booleans(), uploads=MOSTLY)
+    def a_command_arrives(self, pick: int, again: bool, fails: bool, obeys: bool, uploads: bool) -> None:
         node = _pick(pick, [node for node, queue in self.stage.executor.queues.items() if queue])
-        self.stage.deliver(node, again=again, launches=not fails, obeys=obeys)
+        self.stage.deliver(node, again=again, launches=not fails, obeys=obeys, uploads=uploads)
 
     @precondition(lambda self: any(self.stage.executor.queues.values()))
     @rule()
@@ -250,9 +260,15 @@ class CoreWalk(RuleBasedStateMachine):
         self._deliver_all()
 
     @precondition(lambda self: self.stage.executor.running())
+    @rule(pick=PICK, exit_code=EXIT_CODES, uploads=MOSTLY)
+    def a_program_ends(self, pick: int, exit_code: int, uploads: bool) -> None:
+        self.stage.end(_pick(pick, self.stage.executor.running()), exit_code, uploads=uploads)
+
+    @precondition(lambda self: self._uploading())
     @rule(pick=PICK, exit_code=EXIT_CODES)
-    def a_program_ends(self, pick: int, exit_code: int) -> None:
-        self.stage.end(_pick(pick, self.stage.executor.running()), exit_code)
+    def outputs_cannot_be_uploaded(self, pick: int, exit_code: int) -> None:
+        self.stage.end(_pick(pick, self._uploading()), exit_code, uploads=False)
+        self._report_all()
 
     @precondition(lambda self: self._running("preparation", "starttask"))
     @rule(pick=PICK)
@@ -495,6 +511,10 @@ class CoreWalk(RuleBasedStateMachine):
     def _running(self, *kinds: str) -> list[ExecutionId]:
         executor = self.stage.executor
         return [execution for execution in executor.running() if executor.programs[execution].kind in kinds]
+
+    def _uploading(self) -> list[ExecutionId]:
+        executor = self.stage.executor
+        return [execution for execution in executor.running() if executor.programs[execution].launch.output_files]
 
     def _jobs_in(self, *states: str) -> list[JobId]:
         return [job.id for job in self.stage.world.jobs.values() if job.state in states]
