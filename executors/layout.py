@@ -4,19 +4,21 @@
         shared/                             AZ_BATCH_NODE_SHARED_DIR
         startup/{stdout.txt,stderr.txt,wd/}
         workitems/<job>/job-1/<task>/{stdout.txt,stderr.txt,wd/}
-        applications/ fsmounts/ volatile/
+        applications/<id>.<version>.<digest>/   a package, which AZ_BATCH_APP_PACKAGE_<id>_<version> names
+        fsmounts/ volatile/
         boot                                which boot of the node this is; ours, as is
         executions/<ledger>.<execution>     the records
 
 Paths are text relative to the root, with `/`: ids are safe as folder names (see `core.ids.ID_PATTERN`).
 """
 
+import hashlib
 from functools import lru_cache
 from typing import Final
 
 from ..core.commands import Launch, RunCommand, RunRelease, RunTask
 from ..core.ids import JobId, NodeId, PoolId, TaskId
-from ..core.specs import split_command_line
+from ..core.specs import ApplicationPackageReference, package_variable, split_command_line
 from .records import FOLDER as EXECUTIONS
 
 NODE_FOLDERS: Final = ("shared", "startup", "workitems", "applications", "fsmounts", "volatile", EXECUTIONS)
@@ -49,6 +51,13 @@ def ways(launch: Launch) -> list[str]:
     return found
 
 
+@lru_cache(maxsize=1024)
+def package_folder(package: ApplicationPackageReference) -> str:
+    """The folder of an application package below its node's; another zip under the same name and version has another."""
+    digest = hashlib.sha256(f"{package.url}\n{package.sha256}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"applications/{package.application_id}.{package.version or ''}.{digest}"
+
+
 def environment(root: str, command: RunCommand) -> dict[str, str]:
     """A program's own variables: the user's settings, and over them those of Azure Batch.
 
@@ -71,6 +80,7 @@ def environment(root: str, command: RunCommand) -> dict[str, str]:
         "AZ_BATCH_TASK_DIR": task,
         "AZ_BATCH_TASK_WORKING_DIR": f"{task}/wd",
     }
+    variables |= {package_variable(package): f"{node}/{package_folder(package)}" for package in launch.packages}
     if launch.job is not None:
         variables |= {"AZ_BATCH_JOB_ID": launch.job, "AZ_BATCH_TASK_ID": launch.task}
         if launch.preparation is not None and isinstance(command, RunTask | RunRelease):

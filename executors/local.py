@@ -37,9 +37,11 @@ from ..core.reports import (
 )
 from ..core.specs import UserIdentity
 from . import identity, layout, local_nodes, spawn
+from .local_files import Files
 from .local_link import Link, Message
 from .processes import make_private
 from .silence import SilenceWatch
+from .transfers import Transfers
 
 DEFAULT_ROOT: Final = Path(".jobledger/nodes")
 LINGER: Final = Duration(2 * SECOND)
@@ -54,15 +56,24 @@ class LocalExecutor:
     `drain_grace` lies between SIGTERM and SIGKILL for what a program leaves behind when it ends by itself.
     """
 
-    def __init__(self, root: Path = DEFAULT_ROOT, *, drain_grace: Duration = limits.STOP_GRACE, linger: Duration = LINGER) -> None:
+    def __init__(
+        self,
+        root: Path = DEFAULT_ROOT,
+        *,
+        drain_grace: Duration = limits.STOP_GRACE,
+        linger: Duration = LINGER,
+        transfers: Transfers | None = None,
+    ) -> None:
         self._root = root.resolve()
         self._identities = identity.Inquiry(self._root)
+        self._transfers = transfers or Transfers()
         self._drain_grace_s = drain_grace / SECOND
         self._linger_s = linger / SECOND
         self._ledger = ""
         self._host = ""
         self._sink: ReportSink | None = None
         self._link: Link | None = None
+        self._files_kept: Files | None = None
         self._runs: dict[int, Message] = {}
         self._stops: dict[int, Message] = {}
         self._clears: dict[str, asyncio.Future[list[int]]] = {}
@@ -72,6 +83,8 @@ class LocalExecutor:
         self._silence = SilenceWatch(self._is_silent)
         self._fallen: set[NodeId] = set()
         """Nodes that were last booted before the host was: nothing is launched there until they are booted again."""
+        self._refused: dict[int, FailureInfo] = {}
+        """Why executions are not launched whose files cannot be had, until the supervisor has forbidden their launch."""
 
     @property
     def supervisor_pid(self) -> int | None:
@@ -96,6 +109,7 @@ class LocalExecutor:
             connected=self._say_again,
             received=self._received,
         )
+        self._files_kept = Files(self._root, ledger_id, self._transfers, staged=self._staged, ended=self._report, surface=self._link.surface)
         await self._link.open()
 
     async def failed(self) -> ExecutorError:
@@ -110,9 +124,11 @@ class LocalExecutor:
             order = {"op": "adopt", "x": launch.execution, "node": layout.node_folder(launch.pool, launch.node)}
             self._runs[launch.execution] = order
             self._note_limits(launch)
+            self._files.expect(command)
             messages.append(order)
         # Looked at before the supervisor hears of anything: for an answer it may have to make a folder that is gone.
         reports = [self._look_at_node(pool, node) for node, pool in nodes.items()]
+        self._files.sweep([layout.node_folder(pool, node) for node, pool in nodes.items()])
         self._opened().send(messages)
         for report in reports:
             asyncio.get_running_loop().call_soon(self._report, report)
@@ -131,6 +147,8 @@ class LocalExecutor:
         if self._node_tasks:
             await asyncio.wait(self._node_tasks.values())
         await self._silence.close()
+        if self._files_kept is not None:
+            await self._files_kept.close()
         if self._link is not None:
             await self._link.close()
 
@@ -157,6 +175,7 @@ class LocalExecutor:
                     "grace_s": command.grace / SECOND,
                 }
                 self._stops[command.execution] = order
+                self._files.stop(command)
                 return order
             case BootNode() | RetireNode():
                 self._fallen.discard(command.node)
@@ -175,24 +194,43 @@ class LocalExecutor:
             asyncio.get_running_loop().call_soon(self._report, lost)
             return None
         try:
-            words = layout.arguments(launch.command_line)
+            order = self._launching(command)
         except ValueError as error:
             failure = _usererror("CommandLaunchFailed", f"The command line cannot be split into words: {error}")
             asyncio.get_running_loop().call_soon(self._report, ExecutionNotStarted(execution=launch.execution, failure=failure))
             return None
-        order = {
+        if launch.execution in self._refused:
+            return None  # its answer is under way
+        self._note_limits(launch)
+        self._files.expect(command)
+        if launch.execution not in self._runs and self._files.stage(command):
+            return None  # it is ordered when its files are there
+        return self._runs.setdefault(launch.execution, order)
+
+    def _launching(self, command: RunCommand) -> Message:
+        """The message that asks for a launch.  Raises ValueError for a command line that cannot be split."""
+        launch = command.launch
+        order: Message = {
             "op": "launch",
             "x": launch.execution,
             "node": layout.node_folder(launch.pool, launch.node),
             "folder": layout.task_folder(launch.pool, launch.node, launch.job, launch.task),
-            "arguments": words,
+            "arguments": layout.arguments(launch.command_line),
             "environment": layout.environment(str(self._root), command),
         }
         if launch.user is not None and (user := identity.order(launch.user)) is not None:
             order |= {"user": user, "ways": layout.ways(launch)}
-        self._runs[launch.execution] = order
-        self._note_limits(launch)
         return order
+
+    def _staged(self, command: RunCommand, staged: str | None, failure: FailureInfo | None) -> None:
+        """The files of a launch are there, or cannot be had: then its launch is forbidden before that is reported."""
+        number = command.launch.execution
+        if failure is not None:
+            self._refused[number] = failure
+            order = self._forbid(number, layout.node_folder(command.launch.pool, command.launch.node))
+        else:
+            self._runs[number] = order = {**self._launching(command), "staged": staged}
+        self._opened().send([order])
 
     def _note_limits(self, launch: Launch) -> None:
         if launch.silent_after is not None:
@@ -242,12 +280,18 @@ class LocalExecutor:
         """End all that runs on the node; what cannot be ended makes it unusable."""
         if not (self._root / folder).exists():
             return None
+        unlaunched = [self._forbid(number, folder) for number in await self._files.leave(folder)]
         done = self._clears[folder] = asyncio.get_running_loop().create_future()
-        self._opened().send([self._clear_order(folder)])
+        self._opened().send([*unlaunched, self._clear_order(folder)])
         leftover = await done
         if not leftover:
             return None
         return _unusable(node, f"processes {', '.join(map(str, leftover))} of it cannot be killed")
+
+    def _forbid(self, number: int, folder: str) -> Message:
+        """The message that forbids a launch that was never ordered."""
+        order = self._stops[number] = {"op": "stop", "x": number, "node": folder, "grace_s": self._drain_grace_s}
+        return order
 
     def _clear_order(self, folder: str) -> Message:
         return {"op": "clear", "node": folder, "grace_s": self._drain_grace_s}
@@ -264,11 +308,7 @@ class LocalExecutor:
             case "started":
                 self._learn_start(message)
             case "exited" | "not_started" | "lost":
-                self._runs.pop(message["x"], None)
-                self._stops.pop(message["x"], None)
-                self._limits.pop(message["x"], None)
-                self._silence.forget(ExecutionId(message["x"]))
-                self._report(_end_report(message))
+                self._learn_end(message)
             case "cleared":
                 if (done := self._clears.pop(message["node"], None)) is not None and not done.done():
                     done.set_result(message["leftover"])
@@ -282,10 +322,26 @@ class LocalExecutor:
                 self._silence.watch(ExecutionId(number), *limited, adopted=order["op"] == "adopt")
             # From now on it must only be asked about: that is shorter, and says what is meant.
             self._runs[number] = {"op": "adopt", "x": number, "node": order["node"]}
+        self._files.answered(number)
         self._report(ExecutionStarted(execution=ExecutionId(number), pid=message["pid"]))
 
     def _is_silent(self, execution: ExecutionId, silent_for: Duration) -> None:
         self._report(ExecutionSilent(execution=execution, silent_for=silent_for))
+
+    def _learn_end(self, message: Message) -> None:
+        number = message["x"]
+        self._runs.pop(number, None)
+        self._stops.pop(number, None)
+        self._limits.pop(number, None)
+        self._silence.forget(ExecutionId(number))
+        self._files.answered(number)
+        refusal = self._refused.pop(number, None)
+        report = _end_report(message)
+        if isinstance(report, ExecutionNotStarted) and report.failure is None and refusal is not None:
+            report = ExecutionNotStarted(execution=report.execution, failure=refusal)
+        if not (isinstance(report, ExecutionExited) and self._files.upload(report)):
+            self._files.forget(number)
+            self._report(report)
 
     def _report(self, report: Report) -> None:
         if self._sink is not None:
@@ -307,6 +363,12 @@ class LocalExecutor:
         if found.host != self._host:
             self._fallen.add(node)
         return NodeReady(node=node, boot_id=f"{self._host}/{found.incarnation}")
+
+    @property
+    def _files(self) -> Files:
+        if self._files_kept is None:
+            raise ExecutorError("the local executor is not open")
+        return self._files_kept
 
     def _opened(self) -> Link:
         if self._link is None:

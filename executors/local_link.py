@@ -87,7 +87,7 @@ class Link:
             self._runner = None
         await self._disconnect()
 
-    def surface(self, task: asyncio.Task[None]) -> None:
+    def surface(self, task: asyncio.Task[Any]) -> None:
         """For tasks of the executor: an exception nobody expected ends the link too, and is not lost."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error if isinstance(error, ExecutorError) else ExecutorError(f"in {task.get_name()}: {error!r}"))

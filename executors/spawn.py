@@ -57,8 +57,10 @@ def encode(text: str) -> bytes:
         raise NotLaunched(STAGE_ENCODING, 0) from None
 
 
-def spawn(folder: str, aside: str, arguments: list[bytes], environment: dict[bytes, bytes]) -> tuple[int, bool]:
+def spawn(folder: str, aside: str, staged: str | None, arguments: list[bytes], environment: dict[bytes, bytes]) -> tuple[int, bool]:
     """Run `arguments` in `<folder>/wd`; the pid, and whether an earlier run's folder was put at `aside`, to be removed.
+
+    `staged` is a folder with files for the program, which becomes that `wd`.
 
     Raises NotLaunched.
     """
@@ -66,7 +68,7 @@ def spawn(folder: str, aside: str, arguments: list[bytes], environment: dict[byt
     root = os.open(".", os.O_RDONLY)
     outputs: list[int] = []
     try:
-        put_aside = _enter(folder, aside)
+        put_aside = _enter(folder, aside, staged)
         stage = STAGE_OUTPUT
         for name in OUTPUTS:
             outputs.append(open_output(f"../{name}"))
@@ -99,12 +101,20 @@ def open_output(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
-def _enter(folder: str, aside: str) -> bool:
+def make_wd(folder: str, staged: str | None) -> str:
+    """Make the task's `wd`, of what was `staged` if anything was.  Raises OSError."""
+    wd = folder + "/wd"
+    if staged is None:
+        os.mkdir(wd, 0o700)
+    else:
+        os.rename(staged, wd)
+    return wd
+
+
+def _enter(folder: str, aside: str, staged: str | None) -> bool:
     """Make the task's folder and enter its `wd`."""
     put_aside = make_folder(folder, aside)
-    wd = folder + "/wd"
-    os.mkdir(wd, 0o700)
-    os.chdir(wd)
+    os.chdir(make_wd(folder, staged))
     return put_aside
 
 

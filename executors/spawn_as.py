@@ -8,7 +8,7 @@
 """
 
 # The working directory is the root, and pathlib costs more than the calls it wraps.
-# ruff: noqa: PTH100, PTH101, PTH102, PTH108, PTH116, PTH118, PTH120
+# ruff: noqa: PTH100, PTH101, PTH108, PTH116, PTH118, PTH120
 
 import json
 import os
@@ -62,8 +62,8 @@ def start(order: dict[str, Any], root: str, aside: str, environment: dict[bytes,
         put_aside = spawn.make_folder(folder, aside)
         _open_ways(order["node"], [folder, *order["ways"]])
         _allow(folder, LOOK)
-        os.mkdir(f"{folder}/wd", 0o700)
-        os.lchown(f"{folder}/wd", user["uid"], user["gid"])
+        # What was fetched is the user's already, all but this folder, which is the engine's as long as it fetches.
+        os.lchown(spawn.make_wd(folder, order.get("staged")), user["uid"], user["gid"])
         stage = spawn.STAGE_OUTPUT
         for name in spawn.OUTPUTS:
             held.append(spawn.open_output(f"{folder}/{name}"))

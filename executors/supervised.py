@@ -204,7 +204,8 @@ class Table:
             execution.tick_at, execution.pause_s = execution.began, TICK_MIN_S
             self._busy[execution.id] = execution
         else:
-            pid, put_aside = spawn.spawn(execution.folder, aside, arguments, {**self.environment, **own, **execution.marks})
+            variables = {**self.environment, **own, **execution.marks}
+            pid, put_aside = spawn.spawn(execution.folder, aside, order.get("staged"), arguments, variables)
         execution.pid, execution.span = pid, processes.span_since(before)
         self._all[execution.id] = self._family.leaders[pid] = execution
         try:

@@ -172,9 +172,9 @@ class Server:
                 connection.output += to_line({"op": "replaced"})
                 self._flush(connection)
                 return
+            # What an older engine asked for and was not begun is dropped, be it gone or not: only the newest knows what is still wanted.
+            self._orders.clear()
             if self._engine is not None:
-                # What the older engine asked for and was not begun is dropped: only the newest knows what is still wanted.
-                self._orders.clear()
                 self._engine.output += to_line({"op": "replaced"})
                 self._engine.send()
                 self._disconnect(self._engine)

@@ -1,7 +1,10 @@
-"""What tests of the shell share: an executor that answers from a script, and jobs for it and for real processes."""
+"""What tests of the shell share: an executor that answers from a script, jobs for it and for real processes, and a web server with files."""
 
 import asyncio
+import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -82,6 +85,70 @@ def _job(job="j", *, pool="p", prep=None, release=None, **more):
 
 def _tasks(count, command_line="work", **more):
     return [TaskSpec(id=TaskId(f"t{number}"), command_line=command_line, **more) for number in range(1, count + 1)]
+
+
+class FileServer(ThreadingHTTPServer):
+    """Files by path, to be fetched with GET and replaced with PUT.  Whoever asks for a path in `held` waits until `go` is set."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _FileHandler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.files: dict[str, bytes] = {}
+        self.asked: Counter[str] = Counter()
+        self.held: set[str] = set()
+        self.go = threading.Event()
+
+    def hold(self, path: str) -> None:
+        """From now on nobody gets that path."""
+        self.go.clear()
+        self.held.add(path)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        return  # a client that went away
+
+
+class _FileHandler(BaseHTTPRequestHandler):
+    server: FileServer
+
+    def do_GET(self) -> None:
+        self._wait()
+        body = self.server.files.get(self.path)
+        self._answer(404 if body is None else 200, body or b"")
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._wait()
+        self.server.files[self.path] = body
+        self._answer(201, b"")
+
+    def _wait(self) -> None:
+        self.server.asked[self.path] += 1
+        if self.path in self.server.held:
+            self.server.go.wait(60)
+
+    def _answer(self, code: int, body: bytes) -> None:
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        return
+
+
+@pytest.fixture
+def file_server():
+    """A web server of this test's own."""
+    with FileServer() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.go.set()
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture
