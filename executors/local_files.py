@@ -178,7 +178,7 @@ class Files:
             return True
         launch = command.launch
         folder = self._root / layout.task_folder(launch.pool, launch.node, launch.job, launch.task)
-        environment = layout.environment(str(self._root), command)
+        environment = layout.environment(str(self._root), _without_secrets(command))
         steps = [_upload_step(file, str(folder), environment) for file in wanted]
         work = self._transfers.run(steps, folder=folder, log=folder, owner=_owner(launch))
         task = asyncio.create_task(work, name=f"jobledger outputs of {number}")
@@ -256,6 +256,12 @@ def _owner(launch: Launch) -> Owner | None:
     except Refused:
         return None
     return (other.uid, other.gid) if other is not None else None
+
+
+def _without_secrets(command: RunCommand) -> RunCommand:
+    """The command as patterns and paths may know it: what they become is shown in logs and failures."""
+    launch = command.launch
+    return evolve(command, launch=evolve(launch, environment=tuple(setting for setting in launch.environment if not setting.secret)))
 
 
 def _step(file: ResourceFile) -> Step:

@@ -308,6 +308,19 @@ def test_a_pattern_whose_variables_lead_out_is_refused_when_it_is_used(drive, tm
     assert names_below(tmp_path / "out") == []
 
 
+def test_a_secret_is_no_part_of_a_pattern(drive, tmp_path):
+    (tmp_path / "out").mkdir()
+    task = {
+        "commandLine": "touch x",
+        "environmentSettings": [{"name": "TOKEN", "value": "hush-hush-hush", "secret": True}],
+        "outputFiles": [output("x", tmp_path / "out", "$TOKEN/x")],
+    }
+    world = drive(described(task))
+    assert world.task(JOB, "t1").failure.code == "FileUploadMiscError"
+    assert "hush" not in str(world.task(JOB, "t1").failure) + "".join(path.read_text() for path in tmp_path.rglob("fileupload*.txt"))
+    assert names_below(tmp_path / "out") == []
+
+
 # --- what is refused at once ----------------------------------------------------------------------------------
 
 

@@ -4,11 +4,14 @@ import io
 import runpy
 import subprocess
 import sys
+import sysconfig
+import tarfile
 from pathlib import Path
 
 import pytest
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "job_prep_release.py"
+FILES = EXAMPLE.with_name("files.yaml")
 RULE = "-------------------------------------------"
 
 
@@ -74,3 +77,19 @@ def test_the_sample_with_answers_and_a_job_left_over(tmp_path, monkeypatch, caps
     assert "not found, creating..." in told
     code, told = sample("")
     assert code == 1
+
+
+def test_files_are_fetched_once_per_node_and_results_and_logs_come_back(tmp_path):
+    (tmp_path / "files.yaml").write_text(FILES.read_text().replace("/tmp/jobledger-files", f"{tmp_path}/results"))
+    command = [Path(sysconfig.get_path("scripts")) / "jobledger", "run", "files.yaml", "--ledger", "ledger.db", "--root", "nodes"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    nodes = sorted(node.name for node in (tmp_path / "nodes/files").iterdir() if (node / "workitems/files-sample").exists())
+    lines = len(Path("/etc/hosts").read_bytes().splitlines())
+    assert [int((tmp_path / f"results/task00{number}/count.txt").read_text()) for number in range(1, 5)] == [lines] * 4
+    logs = []
+    for node in nodes:
+        assert not list((tmp_path / "nodes/files" / node / "shared").iterdir())
+        with tarfile.open(tmp_path / "results" / node / "logs.tgz") as packed:
+            logs += packed.getnames()
+    assert sorted(logs) == [f"task00{number}/stdout.txt" for number in range(1, 5)]

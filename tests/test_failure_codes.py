@@ -9,7 +9,17 @@ TOP = Path(__file__).parents[1]
 PAGE = TOP / "docs" / "reference" / "failure-codes.md"
 SOURCES = [TOP / "core" / "failure.py", *sorted((TOP / "executors").glob("*.py"))]
 CODE = re.compile(r"(?:[A-Z][a-z]+){2,}|Unknown")
-OF_OTHER_THINGS = {"BlobSource", "BlockBlob", "FilePath", "FilePattern", "ExitCode", "BlobName", "ContainerUrl", "ApplicationPackage"}
+OF_OTHER_THINGS = {
+    "UploadFailure",
+    "BlobSource",
+    "BlockBlob",
+    "FilePath",
+    "FilePattern",
+    "ExitCode",
+    "BlobName",
+    "ContainerUrl",
+    "ApplicationPackage",
+}
 """Names of details and of headers."""
 
 
