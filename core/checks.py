@@ -15,6 +15,7 @@ from .specs import (
     EnvironmentSetting,
     ExitConditions,
     ExitOptions,
+    FinalizerSpec,
     JobConstraints,
     JobSpec,
     MetadataItem,
@@ -99,6 +100,8 @@ def check_job(spec: JobSpec) -> Iterator[Mistake]:
         yield from _check_identity("jobReleaseTask.userIdentity", release.user_identity)
         yield from _below("jobReleaseTask.resourceFiles", mistakes_in_resource_files(release.resource_files))
         yield from _below("jobReleaseTask.outputFiles", mistakes_in_output_files(release.output_files))
+    if (finalizer := spec.job_finalizer_task) is not None:
+        yield from _check_finalizer(spec, finalizer)
 
 
 def check_tasks(job: JobSpec, tasks: Iterable[TaskSpec]) -> Iterator[Mistake]:
@@ -118,13 +121,33 @@ def reserved_ids(job: JobSpec) -> dict[str, str]:
         taken[job.job_preparation_task.id] = "TaskIdSameAsJobPreparationTask"
     if job.job_release_task is not None:
         taken[job.job_release_task.id] = "TaskIdSameAsJobReleaseTask"
+    if job.job_finalizer_task is not None:
+        taken[job.job_finalizer_task.id] = "TaskIdSameAsJobFinalizerTask"
     return taken
+
+
+def _check_finalizer(job: JobSpec, finalizer: FinalizerSpec) -> Iterator[Mistake]:
+    """What is wrong with a job finalizer."""
+    for name, other in (("preparation", job.job_preparation_task), ("release", job.job_release_task)):
+        if other is not None and other.id == finalizer.id:
+            yield Mistake(path="jobFinalizerTask.id", text=f"'{finalizer.id}' is already the id of the job {name} task")
+    yield from _check_id("jobFinalizerTask.id", finalizer.id)
+    yield from _check_command_line("jobFinalizerTask.commandLine", finalizer.command_line)
+    yield from _check_environment("jobFinalizerTask.environmentSettings", finalizer.environment_settings)
+    if finalizer.max_wall_clock_time <= 0:
+        yield Mistake(path="jobFinalizerTask.maxWallClockTime", text="must be more than 0")
+    if finalizer.node_id is not None:
+        yield from _check_id("jobFinalizerTask.nodeId", finalizer.node_id)
+    yield from _check_identity("jobFinalizerTask.userIdentity", finalizer.user_identity)
+    yield from _below("jobFinalizerTask.resourceFiles", mistakes_in_resource_files(finalizer.resource_files))
+    yield from _below("jobFinalizerTask.outputFiles", mistakes_in_output_files(finalizer.output_files))
 
 
 def _check_task(job: JobSpec, task: TaskSpec) -> Iterator[Mistake]:
     yield from _check_id("id", task.id)
     if (code := reserved_ids(job).get(task.id)) is not None:
-        yield Mistake(path="id", text=f"'{task.id}' is the id of the job's own preparation or release task", code=code)
+        whose = "finalizer" if code == "TaskIdSameAsJobFinalizerTask" else "preparation or release task"
+        yield Mistake(path="id", text=f"'{task.id}' is the id of the job's own {whose}", code=code)
     yield from _check_command_line("commandLine", task.command_line)
     yield from _check_environment("environmentSettings", task.environment_settings)
     if task.constraints is not None:

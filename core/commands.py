@@ -21,7 +21,7 @@ class Launch:
     job: JobId | None
     """None for a start task."""
     task: TaskId
-    """The task's id, or that of the preparation or release task, or `starttask`."""
+    """The task's id, or that of the preparation task, the release task or the finalizer, or `starttask`."""
     attempt: int
     """How many launches of this task (on this node, for all but tasks) there have been, this one included."""
     command_line: str
@@ -39,6 +39,8 @@ class Launch:
     """What is uploaded when the program has ended, before the end is reported."""
     packages: tuple[ApplicationPackageReference, ...] = ()
     """What has to be unpacked on the node before the program starts: the pool's packages and the task's own."""
+    facts: tuple[EnvironmentSetting, ...] = ()
+    """Variables of jobledger's own (`JOBLEDGER_*`), which the executor sets over all others: what a finalizer is told of its job."""
 
 
 @frozen(kw_only=True)
@@ -53,6 +55,13 @@ class RunPreparation:
 
 @frozen(kw_only=True)
 class RunRelease:
+    launch: Launch
+
+
+@frozen(kw_only=True)
+class RunFinalizer:
+    """On the engine's host the launch's node is `ENGINE_HOST`, and it goes to the executor `local`."""
+
     launch: Launch
 
 
@@ -96,5 +105,5 @@ class RetireNode:
     wipe: bool
 
 
-RunCommand = RunTask | RunPreparation | RunRelease | RunStartTask
+RunCommand = RunTask | RunPreparation | RunRelease | RunFinalizer | RunStartTask
 Command = RunCommand | StopExecution | BootNode | RetireNode

@@ -38,13 +38,17 @@ NodeOperation = Literal["reboot", "reimage", "deallocate", "remove"]
 
 @frozen(kw_only=True)
 class EngineStarted:
-    """An engine took the ledger's lease with `epoch` and drives it from here on, with nodes' files below `root` of its host."""
+    """An engine took the ledger's lease with `epoch` and drives it from here on, with nodes' files below `root` of its host.
+
+    `boot_id` names the boot that the host is in, and is empty where nobody could tell.
+    """
 
     version: str
     host: str
     pid: int
     epoch: int
     root: str = ""
+    boot_id: str = ""
 
 
 @frozen(kw_only=True)
@@ -540,6 +544,46 @@ class ReleaseAbandoned:
     cause: str
 
 
+# --- finalizer, per job ---------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class FinalizerStarted:
+    """All that a job had to do is done, its releases included: its finalizer was handed to its node, or to the engine's host."""
+
+    job: JobId
+    node: NodeId
+    execution: ExecutionId
+
+
+@frozen(kw_only=True)
+class FinalizerInterrupted:
+    """The node, or the engine's host, went down under the finalizer: it has not run to its end and runs again."""
+
+    job: JobId
+    node: NodeId
+    cause: str
+    internal: bool = False
+
+
+@frozen(kw_only=True)
+class FinalizerCompleted:
+    job: JobId
+    node: NodeId
+    result: Result
+    exit_code: int | None
+    failure: FailureInfo | None
+
+
+@frozen(kw_only=True)
+class FinalizerAbandoned:
+    """The finalizer did not run to an end and will not, because the node that was chosen for it is gone or cannot run it."""
+
+    job: JobId
+    node: NodeId
+    cause: str
+
+
 # --- execution: one launch of one command line ----------------------------------------------------------------
 
 
@@ -682,6 +726,10 @@ Event = (
     | ReleaseInterrupted
     | ReleaseCompleted
     | ReleaseAbandoned
+    | FinalizerStarted
+    | FinalizerInterrupted
+    | FinalizerCompleted
+    | FinalizerAbandoned
     | ExecutionRequested
     | ExecutionConfirmed
     | ExecutionStopRequested
@@ -755,6 +803,10 @@ STORED: Final[dict[type[Event], tuple[str, int]]] = {
     ReleaseInterrupted: ("release.interrupted", 1),
     ReleaseCompleted: ("release.completed", 1),
     ReleaseAbandoned: ("release.abandoned", 1),
+    FinalizerStarted: ("finalizer.started", 1),
+    FinalizerInterrupted: ("finalizer.interrupted", 1),
+    FinalizerCompleted: ("finalizer.completed", 1),
+    FinalizerAbandoned: ("finalizer.abandoned", 1),
     ExecutionRequested: ("execution.requested", 1),
     ExecutionConfirmed: ("execution.confirmed", 1),
     ExecutionStopRequested: ("execution.stop-requested", 1),

@@ -7,10 +7,10 @@ or the code that wrote it is broken, and to go on would make things worse.
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import drain, execution, job, node, pool, preparation, release, start_task, task
+from . import drain, execution, finalizer, job, node, pool, preparation, release, start_task, task
 from . import events as e
 from .errors import ImpossibleEvent
-from .ids import Micros
+from .ids import ENGINE_HOST, Micros
 from .world import World
 
 
@@ -34,6 +34,10 @@ def _engine_started(world: World, event: e.EngineStarted, _at: Micros) -> None:
     world.engine_epoch = event.epoch
     world.engine_running = True
     world.engine_root = event.root or world.engine_root
+    world.engine_boot = event.boot_id or world.engine_boot
+    for live in world.executions.values():
+        if live.node == ENGINE_HOST:
+            world.agenda.job(live.job)
 
 
 def _engine_stopped(world: World, _event: e.EngineStopped, _at: Micros) -> None:
@@ -105,6 +109,10 @@ _FOLD: Final[dict[type[e.Event], Callable[[World, Any, Micros], None]]] = {
     e.ReleaseInterrupted: release.on_interrupted,
     e.ReleaseCompleted: release.on_completed,
     e.ReleaseAbandoned: release.on_abandoned,
+    e.FinalizerStarted: finalizer.on_started,
+    e.FinalizerInterrupted: finalizer.on_interrupted,
+    e.FinalizerCompleted: finalizer.on_completed,
+    e.FinalizerAbandoned: finalizer.on_abandoned,
     e.ExecutionRequested: execution.on_requested,
     e.ExecutionConfirmed: execution.on_confirmed,
     e.ExecutionStopRequested: execution.on_stop_requested,

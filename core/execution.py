@@ -10,8 +10,10 @@
 from collections.abc import Iterator
 from typing import Final
 
+from attrs import evolve
+
 from . import limits
-from .commands import Launch, RunCommand, RunPreparation, RunRelease, RunStartTask, RunTask, StopExecution
+from .commands import Launch, RunCommand, RunFinalizer, RunPreparation, RunRelease, RunStartTask, RunTask, StopExecution
 from .events import (
     Event,
     ExecutionConfirmed,
@@ -23,10 +25,19 @@ from .events import (
     StopThen,
 )
 from .failure import FailureInfo, silent_failure
-from .ids import Duration, ExecutionId, ExecutionKind, JobId, Micros, NodeId, TaskId
+from .ids import ENGINE_HOST, ENGINE_POOL, Duration, ExecutionId, ExecutionKind, JobId, Micros, NodeId, PoolId, TaskId
 from .machine import ABSENT, Machine, rows
-from .specs import ApplicationPackageReference, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskConstraints, TaskSpec
-from .world import CommandKey, Execution, Stop, World, live_execution, owe_node, present
+from .specs import (
+    ApplicationPackageReference,
+    EnvironmentSetting,
+    FinalizerSpec,
+    PreparationSpec,
+    ReleaseSpec,
+    StartTaskSpec,
+    TaskConstraints,
+    TaskSpec,
+)
+from .world import CommandKey, Execution, Job, Stop, World, live_execution, owe_node, present
 
 EXECUTION: Final = Machine(
     "execution",
@@ -47,6 +58,9 @@ LIMITS: Final = frozenset({WALL_CLOCK, SILENT})
 """Causes of stops that a limit asked for, and nobody's request."""
 
 _UP: Final = frozenset({"waitingforstarttask", "starttaskfailed", "idle", "running", "offline"})
+
+JOB_DELETED: Final = "JobDeleted"
+"""What a finalizer is told as the reason for the end of a job that was deleted and never terminated."""
 
 _STRENGTH: Final[dict[StopThen, int]] = {"requeue": 0, "complete": 1, "delete": 2}
 
@@ -88,13 +102,15 @@ def on_silent(world: World, execution: Execution, silent_for: Duration) -> Itera
 
 def unasked(world: World, execution: Execution) -> bool:
     """Whether the execution ended through its executor alone: nobody asked for it, and the node stayed up."""
-    return execution.stop is None and world.nodes[execution.node].state in _UP
+    return execution.stop is None and (execution.node == ENGINE_HOST or world.nodes[execution.node].state in _UP)
 
 
 def wall_clock_limit(world: World, execution: Execution) -> Duration | None:
     """How long the execution may run from its start; a start task has no limit (semantics 1.4)."""
     if execution.kind == "release":
         return present(world.jobs[present(execution.job)].spec.job_release_task).max_wall_clock_time
+    if execution.kind == "finalizer":
+        return present(world.jobs[present(execution.job)].spec.job_finalizer_task).max_wall_clock_time
     constraints = _constraints(world, execution)
     return constraints.max_wall_clock_time if constraints is not None else None
 
@@ -130,11 +146,16 @@ def stop_command(world: World, execution: Execution) -> StopExecution:
     """The command that ends an execution; its outputs are uploaded where the end is its task's."""
     return StopExecution(
         execution=execution.id,
-        pool=world.nodes[execution.node].pool,
+        pool=pool_of(world, execution),
         node=execution.node,
         grace=limits.STOP_GRACE,
         upload=present(execution.stop).then == "complete",
     )
+
+
+def pool_of(world: World, execution: Execution) -> PoolId:
+    """The pool of the node that the execution is on; `ENGINE_POOL` for one on the engine's host."""
+    return ENGINE_POOL if execution.node == ENGINE_HOST else world.nodes[execution.node].pool
 
 
 def run_command(world: World, execution: Execution) -> RunCommand:
@@ -146,6 +167,9 @@ def run_command(world: World, execution: Execution) -> RunCommand:
             return RunPreparation(launch=_launch(world, execution, present(world.jobs[present(execution.job)].spec.job_preparation_task)))
         case "release":
             return RunRelease(launch=_launch(world, execution, present(world.jobs[present(execution.job)].spec.job_release_task)))
+        case "finalizer":
+            job = world.jobs[present(execution.job)]
+            return RunFinalizer(launch=evolve(_launch(world, execution, present(job.spec.job_finalizer_task)), facts=_facts(job)))
         case "task":
             return RunTask(launch=_launch(world, execution, world.task(present(execution.job), execution.task).spec))
 
@@ -165,13 +189,14 @@ def on_requested(world: World, event: ExecutionRequested, _at: Micros) -> None:
     )
     world.executions[event.execution] = execution
     world.next_execution = event.execution + 1
-    node = world.nodes[event.node]
-    node.live[event.execution] = None
-    owe_node(world, node)
+    if event.node != ENGINE_HOST:
+        node = world.nodes[event.node]
+        node.live[event.execution] = None
+        owe_node(world, node)
     if event.job is not None:
         job = world.jobs[event.job]
         job.live[event.execution] = None
-        if event.kind != "release":
+        if event.kind not in {"release", "finalizer"}:
             job.unstopped[event.execution] = None
     world.owed.add(("run", event.execution, 0))
 
@@ -206,12 +231,13 @@ def on_outcome(world: World, event: ExecutionEnded | ExecutionNeverRan | Executi
     execution = live_execution(world, event.execution)
     EXECUTION.move(execution.state, event, event.execution)
     del world.executions[event.execution]
-    node = world.nodes[event.node]
-    del node.live[event.execution]
-    owe_node(world, node)
-    world.agenda.node(event.node)
-    if node.draining is not None:
-        world.agenda.node_load(event.node)
+    if event.node != ENGINE_HOST:
+        node = world.nodes[event.node]
+        del node.live[event.execution]
+        owe_node(world, node)
+        world.agenda.node(event.node)
+        if node.draining is not None:
+            world.agenda.node_load(event.node)
     if event.job is not None:
         job = world.jobs[event.job]
         del job.live[event.execution]
@@ -231,18 +257,18 @@ def _stop_key(execution: ExecutionId, then: StopThen) -> CommandKey:
     return ("stop", execution, int(then == "complete"))
 
 
-def _launch(world: World, execution: Execution, what: StartTaskSpec | PreparationSpec | ReleaseSpec | TaskSpec) -> Launch:
+def _launch(world: World, execution: Execution, what: StartTaskSpec | PreparationSpec | ReleaseSpec | FinalizerSpec | TaskSpec) -> Launch:
     settings = what.environment_settings
     preparation = None
     if execution.job is not None:
         spec = world.jobs[execution.job].spec
         settings = spec.common_environment_settings + settings
-        if spec.job_preparation_task is not None and execution.kind != "preparation":
+        if spec.job_preparation_task is not None and execution.kind not in {"preparation", "finalizer"}:
             preparation = spec.job_preparation_task.id
     merged = {setting.name: setting for setting in settings}
     return Launch(
         execution=execution.id,
-        pool=world.nodes[execution.node].pool,
+        pool=pool_of(world, execution),
         node=execution.node,
         job=execution.job,
         task=execution.task,
@@ -253,14 +279,27 @@ def _launch(world: World, execution: Execution, what: StartTaskSpec | Preparatio
         silent_after=silent_limit(world, execution),
         user=what.user_identity,
         resource_files=what.resource_files,
-        output_files=what.output_files if isinstance(what, TaskSpec | ReleaseSpec) else (),
+        output_files=what.output_files if isinstance(what, TaskSpec | ReleaseSpec | FinalizerSpec) else (),
         packages=_packages(world, execution, what.application_package_references if isinstance(what, TaskSpec) else ()),
     )
 
 
 def _packages(world: World, execution: Execution, own: tuple[ApplicationPackageReference, ...]) -> tuple[ApplicationPackageReference, ...]:
-    """The packages of the pool and a task's own, which win where both name the same version of an application."""
-    common = world.pool_of(execution.node).spec.application_package_references
+    """The packages of the pool and a task's own, which win where both name the same version of an application; the engine's host has none."""
+    common = world.pool_of(execution.node).spec.application_package_references if execution.node != ENGINE_HOST else ()
     if not common or not own:
         return common or own
     return tuple({(one.application_id.lower(), one.version): one for one in (*common, *own)}.values())
+
+
+def _facts(job: Job) -> tuple[EnvironmentSetting, ...]:
+    """What a finalizer is told of its job, all of which is settled by the time it starts."""
+    failed = sum(release.state == "abandoned" or release.result == "failure" for release in job.releases.values())
+    reason = job.terminate_reason or JOB_DELETED
+    told = {
+        "JOBLEDGER_TERMINATE_REASON": reason.replace("\0", "?")[: limits.REASON_TOLD_LENGTH_MAX],
+        "JOBLEDGER_TASKS_SUCCEEDED": str(job.succeeded),
+        "JOBLEDGER_TASKS_FAILED": str(job.counts["completed"] - job.succeeded),
+        "JOBLEDGER_RELEASES_FAILED": str(failed),
+    }
+    return tuple(EnvironmentSetting(name=name, value=value) for name, value in told.items())

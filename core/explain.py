@@ -13,7 +13,7 @@ from attrs import frozen
 from . import dependencies
 from . import job as jobs
 from . import task as tasks
-from .ids import JobId, Micros, NodeId, TaskId
+from .ids import ENGINE_HOST, JobId, Micros, NodeId, TaskId, place_name
 from .world import Execution, Job, Node, Pool, Run, Task, World, may_place, present, rank, ready_jobs, takes_tasks
 
 NODES_NAMED_MAX = 8
@@ -232,7 +232,7 @@ def _runs(execution: Execution) -> Reason:
     seen = "was asked to run and has not been seen to start yet" if execution.state == "requested" else "runs"
     wish = f"; it was asked to end: {execution.stop.cause}" if execution.stop is not None else ""
     pid = f", process {execution.pid}" if execution.pid is not None else ""
-    text = f"{execution.kind} {execution.task} {seen} on {execution.node} (execution {execution.id}{pid}){wish}"
+    text = f"{execution.kind} {execution.task} {seen} on {place_name(execution.node)} (execution {execution.id}{pid}){wish}"
     return Reason(code="Stopping" if execution.stop is not None else "Running", text=text, subject=f"execution {execution.id}")
 
 
@@ -269,6 +269,7 @@ def _job(world: World, job: Job) -> Iterator[Reason]:
             if job.ineligible:
                 yield Reason(code="PreparationFailed", text=f"preparation failed on {_failed_nodes(job)}", subject=job.id)
             yield from _releases_not_well(job)
+            yield from _finalizer_not_well(job)
 
 
 def _active(world: World, job: Job) -> Iterator[Reason]:
@@ -300,6 +301,12 @@ def _active(world: World, job: Job) -> Iterator[Reason]:
 
 
 def _ending(world: World, job: Job) -> Iterator[Reason]:
+    finalizer = job.finalizer
+    if finalizer is not None and finalizer.execution is not None:
+        text = f"all else is done, and the finalizer is running on {place_name(finalizer.node)}"
+        yield Reason(code="Finalizing", text=text, subject=f"execution {finalizer.execution}")
+        yield _runs(world.executions[finalizer.execution])
+        return
     if len(job.live) > job.releasing:
         yield from _waits_for_ends(world, job, f"the job is {job.state} and its tasks and preparations end first")
         return
@@ -307,6 +314,20 @@ def _ending(world: World, job: Job) -> Iterator[Reason]:
         yield Reason(code="Releasing", text=f"release is running on {node}", subject=run)
     for node in list(job.owed)[:NODES_NAMED_MAX]:
         yield Reason(code="ReleaseOwed", text=f"release waits for node {node}, which is {world.nodes[node].state}", subject=node)
+    spec = job.spec.job_finalizer_task
+    if spec is not None and not job.live and not job.owed and (chosen := world.nodes.get(spec.node_id or ENGINE_HOST)) is not None:
+        yield Reason(code="FinalizerWaiting", text=f"the finalizer waits for node {chosen.id}, which is {chosen.state}", subject=chosen.id)
+
+
+def _finalizer_not_well(job: Job) -> Iterator[Reason]:
+    """The finalizer of a job that is over, if it failed or never ran to an end."""
+    finalizer = job.finalizer
+    if finalizer is not None and finalizer.state == "abandoned":
+        text = f"the finalizer did not run on {place_name(finalizer.node)}: {finalizer.abandoned_because}"
+        yield Reason(code="FinalizerAbandoned", text=text, subject=finalizer.node)
+    elif finalizer is not None and finalizer.result == "failure":
+        text = f"the finalizer failed on {place_name(finalizer.node)}: {_result(finalizer)}"
+        yield Reason(code="FinalizerFailed", text=text, subject=finalizer.node)
 
 
 def _releases_not_well(job: Job) -> Iterator[Reason]:

@@ -30,6 +30,13 @@ _WITHIN: Final[dict[ReleaseScope, tuple[ReleaseScope, ...]]] = {
     "attempted": ("taskRan", "prepared", "attempted"),
 }
 
+_AFTER: Final[dict[type[e.Event], Literal["interrupted", "completed", "abandoned"]]] = {
+    e.FinalizerInterrupted: "interrupted",
+    e.FinalizerCompleted: "completed",
+    e.FinalizerAbandoned: "abandoned",
+}
+"""What each event makes of a job's finalizer."""
+
 _DOWN: Final = (
     e.NodeRebooting,
     e.NodeReimaging,
@@ -132,6 +139,9 @@ class JobFacts:
     fulfilled: set[TaskId | int] = Factory(set)
     """Ids of tasks that ended so that they satisfy, and the numbers these read as: what dependencies ask for."""
     visits: dict[NodeId, Visit] = Factory(dict)
+    finalizer: Literal["none", "running", "interrupted", "completed", "abandoned"] = "none"
+    finalizer_exited: int | None = None
+    finalizer_uploaded: bool = True
 
 
 @define
@@ -213,6 +223,8 @@ class History:
             return task.spec.constraints.max_wall_clock_time if task is not None and task.spec.constraints is not None else None
         if requested.kind == "preparation":
             return preparation.constraints.max_wall_clock_time if (preparation := job.spec.job_preparation_task) is not None else None
+        if requested.kind == "finalizer":
+            return finalizer.max_wall_clock_time if (finalizer := job.spec.job_finalizer_task) is not None else None
         return release.max_wall_clock_time if (release := job.spec.job_release_task) is not None else None
 
     def silent_limit(self, requested: e.ExecutionRequested) -> Duration | None:
@@ -395,11 +407,13 @@ def _delay(task: TaskFacts) -> int:
 def _record_internal(history: History, event: e.Event) -> None:
     """Count what executors lost or stopped unasked; an end of its own begins the count anew."""
     match event:
-        case e.TaskRequeued() | e.PreparationDue() | e.ReleaseInterrupted() | e.StartTaskInterrupted() if event.internal:
+        case e.TaskRequeued() | e.PreparationDue() | e.ReleaseInterrupted() | e.FinalizerInterrupted() | e.StartTaskInterrupted() if event.internal:
             history.internal[key_of(event)] = history.internal.get(key_of(event), 0) + 1
         case e.TaskRetried() | e.TaskCompleted() | e.TaskReactivated() | e.TaskDeleted() | e.PreparationRetried() | e.PreparationCompleted():
             history.internal.pop(key_of(event), None)
-        case e.ReleaseCompleted() | e.ReleaseAbandoned() | e.StartTaskRetried() | e.StartTaskCompleted():
+        case e.ReleaseCompleted() | e.ReleaseAbandoned() | e.FinalizerCompleted() | e.FinalizerAbandoned():
+            history.internal.pop(key_of(event), None)
+        case e.StartTaskRetried() | e.StartTaskCompleted():
             history.internal.pop(key_of(event), None)
         case e.JobDeleted(job=gone):
             history.internal = {key: times for key, times in history.internal.items() if key[0] == "start-task" or key[1] != gone}
@@ -415,6 +429,7 @@ def _forget_job(history: History, job_id: JobId) -> None:
         return
     for task in job.tasks:
         history.states.pop(("task", job_id, task), None)
+    history.states.pop(("finalizer", job_id), None)
     for node_id in job.visits:
         history.states.pop(("preparation", job_id, node_id), None)
         history.states.pop(("release", job_id, node_id), None)
@@ -431,6 +446,9 @@ def _record_execution(history: History, event: e.Event, at: Micros) -> None:
                 node.live[event.execution] = None
             if event.job is not None and (job := history.jobs.get(event.job)) is not None:
                 job.live[event.execution] = None
+                if event.kind == "finalizer":
+                    job.finalizer, job.finalizer_exited = "running", None
+                    return
                 _launched(_come(history, event.job, event.node), history.task(event.job, event.task), event.kind)
         case e.ExecutionConfirmed() if (live := history.executions.get(event.execution)) is not None:
             live.confirmed_at = at
@@ -484,6 +502,10 @@ def _record_outcome(history: History, event: Outcome) -> None:
     if job is None or requested.job is None:
         return
     job.live.pop(event.execution, None)
+    if requested.kind == "finalizer":
+        job.finalizer_exited = exited
+        job.finalizer_uploaded = not isinstance(event, e.ExecutionEnded) or event.upload_failure is None
+        return
     visit, task = _come(history, requested.job, requested.node), job.tasks.get(requested.task)
     if requested.kind == "preparation":
         visit.exited = exited
@@ -520,12 +542,14 @@ def _mark(history: History, requested: e.ExecutionRequested, what: ReleaseScope)
 
 
 def _record_run(history: History, event: e.Event) -> None:
-    """What was made of the run of a preparation, release or start task."""
+    """What was made of the run of a preparation, release, finalizer or start task."""
     match event:
         case e.StartTaskStarted() | e.StartTaskRetried() if (node := history.nodes.get(event.node)) is not None:
             node.start_exited = None
             if isinstance(event, e.StartTaskStarted):
                 node.start_failures = 0
+        case e.FinalizerInterrupted() | e.FinalizerCompleted() | e.FinalizerAbandoned() if event.job in history.jobs:
+            history.jobs[event.job].finalizer = _AFTER[type(event)]
         case (
             e.PreparationStarted()
             | e.PreparationRetried()

@@ -24,7 +24,21 @@ SECOND: Final = 1_000_000
 ID_PATTERN: Final = r"[A-Za-z0-9_-]{1,64}"
 """Azure Batch's rule for ids: 1 to 64 letters, digits, hyphens and underscores."""
 
-ExecutionKind = Literal["starttask", "preparation", "task", "release"]
+ExecutionKind = Literal["starttask", "preparation", "task", "release", "finalizer"]
 
 START_TASK_ID: Final = TaskId("starttask")
 """What stands in the `task` field of an execution that runs a node's start task."""
+
+ENGINE_HOST: Final = NodeId(".engine")
+"""What stands in the `node` field of an execution that runs on the engine's host, in none of its pools' nodes; no node has a dot in its id."""
+
+ENGINE_POOL: Final = PoolId(".engine")
+"""The pool that it counts to."""
+
+HOST_EXECUTOR: Final = "local"
+"""What runs it, whatever the executor of the job's pool is."""
+
+
+def place_name(node: NodeId) -> str:
+    """What people call the place of an execution: its node's id, or the engine's host."""
+    return "the engine's host" if node == ENGINE_HOST else node

@@ -2,7 +2,7 @@
 
 1. Tasks start only while the job is `active`.
 2. active -> terminating -> completed: ending a job ends its tasks and its preparation first, then runs every release that
-   is owed, and only when none is owed any more and nothing of the job lives is it `completed` (customer; semantics 2.6).
+   is owed, then its finalizer, and only when nothing of it is owed and nothing of the job lives is it `completed` (customer; semantics 2.6).
 3. Deleting a job that has not ended does the same and then the job is gone; deleting one that is terminating lets what is
    in flight finish; deleting a completed one runs nothing (customer: no second release).
 4. `disabling` and `enabling` last until what had to stop has stopped.
@@ -17,6 +17,7 @@ from typing import Final
 from attrs import evolve, fields
 
 from . import execution as executions
+from . import finalizer as finalizers
 from . import limits
 from . import preparation as preparations
 from . import release as releases
@@ -260,7 +261,7 @@ def _clear_tasks(world: World, job: Job, option: DisableTasks, why: str) -> Iter
 
 
 def _end(world: World, job: Job) -> Iterator[Event]:
-    """End tasks and preparations, then pay the releases, then complete or delete the job (rules 2 and 3)."""
+    """End tasks and preparations, then pay the releases, then run the finalizer, then complete or delete the job (rules 2 and 3)."""
     deleted = tasks.because("the job was deleted", job.delete_reason)
     why = ended_failure(deleted if job.state == "deleting" else f"the job was terminated: {job.terminate_reason}")
     if job.counts["active"] or job.counts["preparing"]:
@@ -269,11 +270,16 @@ def _end(world: World, job: Job) -> Iterator[Event]:
                 yield from tasks.end(world, job, task, why)
     for live in list(job.unstopped):
         yield from executions.stop(world.executions[live], "complete", why.details[0].value, why)
+    if finalizers.running(job):
+        yield from finalizers.stop_if_lost(world, job)
+        return
     if len(job.live) > job.releasing:
         return
     if job.payable:
         yield from releases.pay(world, job)
     if not job.live and not job.owed and not job.releasing:
+        yield from finalizers.run(world, job)
+    if not job.live and not job.owed and not job.releasing and finalizers.settled(job):
         yield JobDeleted(job=job.id) if job.state == "deleting" else JobCompleted(job=job.id)
 
 
@@ -336,6 +342,8 @@ def on_changed(
             _forget(world, job)
         case _:
             pass
+    if job.ending:
+        finalizers.register(world, job)
     index_job(world, job)
     world.agenda.job(event.job)
 
@@ -352,6 +360,7 @@ def _forget(world: World, job: Job) -> None:
     for node_id in (*job.preparations, *job.releases):
         if (node := world.nodes.get(node_id)) is not None:
             node.jobs.pop(job.id, None)
+    finalizers.forget(world, job)
     _leave_pool(world, job, job.spec.pool_info.pool_id)
 
 

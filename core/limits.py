@@ -69,6 +69,9 @@ INTERNAL_RETRIES_MAX: Final = 8
 
 A supervisor that is killed costs one; an executor that loses every launch would go on for ever."""
 
+REASON_TOLD_LENGTH_MAX: Final = 1024
+"""Characters of a job's terminate reason that its finalizer finds in its environment: a program must be able to start with it."""
+
 STOP_GRACE: Final = Duration(5 * SECOND)
 """Time between SIGTERM and SIGKILL when an execution is stopped."""
 

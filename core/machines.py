@@ -3,6 +3,7 @@
 from typing import Final
 
 from .execution import EXECUTION
+from .finalizer import FINALIZER
 from .job import JOB
 from .machine import Machine
 from .node import NODE, SCHEDULING
@@ -13,5 +14,5 @@ from .start_task import START_TASK
 from .task import TASK
 
 MACHINES: Final[dict[str, Machine]] = {
-    machine.name: machine for machine in (POOL, ALLOCATION, NODE, SCHEDULING, START_TASK, JOB, TASK, PREPARATION, RELEASE, EXECUTION)
+    machine.name: machine for machine in (POOL, ALLOCATION, NODE, SCHEDULING, START_TASK, JOB, TASK, PREPARATION, RELEASE, FINALIZER, EXECUTION)
 }

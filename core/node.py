@@ -443,6 +443,8 @@ def on_changed(
             releases.index_debt(job, node)
             if job.ending:
                 world.agenda.job(job_id)
+        for job_id in world.finalizing.get(node.id, ()):
+            world.agenda.job(job_id)
 
 
 def on_scheduling(world: World, event: NodeSchedulingDisabled | NodeSchedulingEnabled, _at: Micros) -> None:

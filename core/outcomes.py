@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final, assert_never
 
 from . import execution as executions
+from . import finalizer as finalizers
 from . import preparation as preparations
 from . import release as releases
 from . import start_task as start_tasks
@@ -14,7 +15,7 @@ from .outcome import Ended, NeverRan, Outcome, Unresolved
 from .reports import ExecutionExited, ExecutionLost, ExecutionNotStarted
 from .world import Execution, World
 
-_UPLOADING: Final[frozenset[ExecutionKind]] = frozenset({"task", "release"})
+_UPLOADING: Final[frozenset[ExecutionKind]] = frozenset({"task", "release", "finalizer"})
 """The kinds that have output files; of another kind, such a failure is nonsense."""
 
 
@@ -59,6 +60,8 @@ def _tell(world: World, execution: Execution, outcome: Outcome) -> Iterator[Even
             yield from preparations.on_outcome(world, execution, outcome)
         case "release":
             yield from releases.on_outcome(world, execution, outcome)
+        case "finalizer":
+            yield from finalizers.on_outcome(world, execution, outcome)
         case "starttask":
             yield from start_tasks.on_outcome(world, execution, outcome)
         case _:

@@ -27,7 +27,7 @@ from .events import (
     PoolResizing,
     PoolSteady,
 )
-from .ids import Micros, NodeId, PoolId
+from .ids import ENGINE_HOST, ENGINE_POOL, Micros, NodeId, PoolId
 from .machine import ABSENT, Machine, rows
 from .requests import CreatePool, DeletePool, RemoveNode, ResizePool, StopResize
 from .world import Node, Pool, World, index_job, ready_jobs
@@ -136,7 +136,7 @@ def node_id(pool: PoolId, number: int) -> NodeId:
 
 def pool_of(node: NodeId) -> PoolId:
     """The pool that a node belongs to or belonged to, by its id: it may be gone, and its job may have moved to another one since."""
-    return PoolId(node.rpartition("-")[0])
+    return ENGINE_POOL if node == ENGINE_HOST else PoolId(node.rpartition("-")[0])
 
 
 def _active(world: World, pool_id: PoolId, wish: str) -> Pool:

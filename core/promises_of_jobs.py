@@ -59,7 +59,7 @@ def release_comes_last(history: History, seen: Seen) -> Iterator[str]:
         return
     if (state := history.state("job", job_of(event))) not in ENDING:
         yield f"job {event.job} is {state}"
-    if others := [live for live in job.live if history.executions[live].requested.kind != "release"]:
+    if others := [live for live in job.live if history.executions[live].requested.kind not in {"release", "finalizer"}]:
         yield f"of job {event.job} still live executions {others}"
 
 
@@ -216,11 +216,13 @@ def retries_are_granted(history: History, seen: Seen) -> Iterator[str]:
         yield f"it failed {failures} times and may be retried {allowed} times"
 
 
-@invariant(e.TaskCompleted, e.PreparationCompleted, e.ReleaseCompleted, e.StartTaskCompleted, rule="ARCHITECTURE: never guessed")
+@invariant(
+    e.TaskCompleted, e.PreparationCompleted, e.ReleaseCompleted, e.FinalizerCompleted, e.StartTaskCompleted, rule="ARCHITECTURE: never guessed"
+)
 def results_are_what_was_seen(history: History, seen: Seen) -> Iterator[str]:
     """Success is recorded of what was seen to end by itself with code 0 and had its output files uploaded, and of nothing else."""
     event = seen.event
-    if isinstance(event, e.TaskCompleted | e.PreparationCompleted | e.ReleaseCompleted | e.StartTaskCompleted):
+    if isinstance(event, e.TaskCompleted | e.PreparationCompleted | e.ReleaseCompleted | e.FinalizerCompleted | e.StartTaskCompleted):
         exited, uploaded = _exited(history, event), _uploaded(history, event)
         if (event.result == "success") != (exited == 0 and uploaded):
             seen_to = "was not seen to end by itself" if exited is None else f"exited {exited}"
@@ -270,6 +272,8 @@ def _exited(history: History, event: e.Event) -> int | None:
             return history.visit(event.job, event.node).exited
         case e.ReleaseCompleted():
             return history.visit(event.job, event.node).release_exited
+        case e.FinalizerCompleted():
+            return job.finalizer_exited if (job := history.jobs.get(event.job)) is not None else None
         case e.StartTaskRetried() | e.StartTaskCompleted():
             return node.start_exited if (node := history.nodes.get(event.node)) is not None else None
         case _:
@@ -283,6 +287,8 @@ def _uploaded(history: History, event: e.Event) -> bool:
             return task.outcome.upload_failure is None
         case e.ReleaseCompleted():
             return history.visit(event.job, event.node).release_uploaded
+        case e.FinalizerCompleted() if (job := history.jobs.get(event.job)) is not None:
+            return job.finalizer_uploaded
         case _:
             return True
 

@@ -33,11 +33,21 @@ def no_silence_without_its_limit(history: History, seen: Seen) -> Iterator[str]:
         yield f"execution {event.execution} started at {live.confirmed_at}, may be silent for {limit} and is ended at {seen.at}"
 
 
-@invariant(e.TaskRequeued, e.PreparationDue, e.ReleaseInterrupted, e.StartTaskInterrupted, rule="core/limits.py: INTERNAL_RETRIES_MAX")
+@invariant(
+    e.TaskRequeued,
+    e.PreparationDue,
+    e.ReleaseInterrupted,
+    e.FinalizerInterrupted,
+    e.StartTaskInterrupted,
+    rule="core/limits.py: INTERNAL_RETRIES_MAX",
+)
 def what_executors_lose_is_not_repeated_for_ever(history: History, seen: Seen) -> Iterator[str]:
     """What its executor lost or stopped unasked is run again only so many times in a row."""
     event = seen.event
-    if isinstance(event, e.TaskRequeued | e.PreparationDue | e.ReleaseInterrupted | e.StartTaskInterrupted) and event.internal:
+    if (
+        isinstance(event, e.TaskRequeued | e.PreparationDue | e.ReleaseInterrupted | e.FinalizerInterrupted | e.StartTaskInterrupted)
+        and event.internal
+    ):
         times = history.internal.get(key_of(event), 0)
         if times >= limits.INTERNAL_RETRIES_MAX:
             yield f"{' '.join(key_of(event))} was run again {times} times in a row before"

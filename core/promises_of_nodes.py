@@ -5,6 +5,7 @@ from typing import Final
 
 from . import events as e
 from .history import OUTCOMES, History, Seen
+from .ids import ENGINE_HOST
 from .judging import Invariant, invariant, launches, node_of
 from .machine import ABSENT
 from .subjects import Key, moves, state_in, target_of
@@ -14,11 +15,15 @@ from .subjects import Key, moves, state_in, target_of
 
 @invariant(e.ExecutionRequested, e.NodeBooted, e.NodeRemoved, e.NodeDeallocated, rule="core/node.py, rules 2 and 3")
 def executions_live_only_on_nodes_that_are_up(history: History, seen: Seen) -> Iterator[str]:
-    """Nothing is launched on a node that is down, and a node boots, leaves or is deallocated only when nothing lives there any more."""
+    """Nothing is launched on a node that is down, and a node boots, leaves or is deallocated only when nothing lives there any more.
+
+    On the engine's host, which is no node, nothing is launched but finalizers.
+    """
     event = seen.event
     node = history.nodes.get(node_of(event))
     if isinstance(event, e.ExecutionRequested):
-        if node is None or not node.up:
+        on_host = event.node == ENGINE_HOST and event.kind == "finalizer"
+        if not on_host and (node is None or not node.up):
             yield f"{event.kind} {event.task} is launched on {event.node}, which is {history.state('node', event.node)}"
     elif node is not None and node.live:
         yield f"on {node_of(event)} still live executions {list(node.live)}"
@@ -116,7 +121,14 @@ def an_execution_has_one_outcome(history: History, seen: Seen) -> Iterator[str]:
 
 
 @invariant(
-    e.TaskRunning, e.PreparationStarted, e.PreparationRetried, e.ReleaseStarted, e.StartTaskStarted, e.StartTaskRetried, rule="core/execution.py"
+    e.TaskRunning,
+    e.PreparationStarted,
+    e.PreparationRetried,
+    e.ReleaseStarted,
+    e.FinalizerStarted,
+    e.StartTaskStarted,
+    e.StartTaskRetried,
+    rule="core/execution.py",
 )
 def what_runs_names_its_execution(history: History, seen: Seen) -> Iterator[str]:
     """What is said to run names a live execution of its own kind, job and node."""
@@ -128,6 +140,8 @@ def what_runs_names_its_execution(history: History, seen: Seen) -> Iterator[str]
             kind = "preparation"
         case e.ReleaseStarted():
             kind = "release"
+        case e.FinalizerStarted():
+            kind = "finalizer"
         case e.StartTaskStarted() | e.StartTaskRetried():
             kind = "starttask"
         case _:
@@ -177,7 +191,7 @@ def only_moves_of_the_tables(history: History, seen: Seen) -> Iterator[str]:
 
 @invariant(*e.STORED, rule="semantics 1.1, 1.2; core/release.py, rule 4")
 def what_ended_stays_ended(history: History, seen: Seen) -> Iterator[str]:
-    """Nothing more happens to an execution with an outcome, a completed release or a task that succeeded, and to a completed
+    """Nothing more happens to an execution with an outcome, a completed release or finalizer or a task that succeeded, and to a completed
     job nothing but its deletion; a completed task is only deleted or, after a failure, reactivated.
     """
     event = seen.event
@@ -242,11 +256,13 @@ def _illegal(history: History, event: e.Event) -> Iterator[tuple[Key, str]]:
 def _is_ended(history: History, key: Key, state: str) -> bool:
     if key[0] == "execution":
         return state == ABSENT and int(key[1]) <= history.last_execution
-    return state == "completed" and key[0] in {"job", "task", "release"}
+    return state == "completed" and key[0] in {"job", "task", "release", "finalizer"}
 
 
 def _is_told_elsewhere(key: Key, state: str, event: e.Event) -> bool:
     """Whether a more special invariant speaks of an illegal move."""
     if key[0] == "execution":
         return isinstance(event, e.ExecutionRequested) or (isinstance(event, OUTCOMES) and state == ABSENT)
+    if key[0] == "finalizer":
+        return isinstance(event, e.FinalizerStarted) and state in {"running", "completed", "abandoned"}
     return key[0] == "release" and isinstance(event, e.ReleaseStarted) and state in {"running", "completed"}

@@ -37,13 +37,13 @@ RELEASE: Final = Machine(
     ),
 )
 
-_UP: Final = frozenset({"idle", "running", "offline"})
+UP: Final = frozenset({"idle", "running", "offline"})
 
 Reached = Literal["attempted", "prepared", "taskRan"]
 
 _WIDTH: Final[dict[str, int]] = {"taskRan": 0, "prepared": 1, "attempted": 2}
 
-_CANNOT_RUN: Final = {
+CANNOT_RUN: Final = {
     "starttaskfailed": "the node's start task failed",
     "unusable": "the node is unusable",
     "unknown": "the node is lost",
@@ -82,8 +82,8 @@ def pay(world: World, job: Job) -> Iterator[Event]:
     spec = present(job.spec.job_release_task)
     for node_id in list(job.payable):
         node = world.nodes[node_id]
-        if node.state in _CANNOT_RUN:
-            yield ReleaseAbandoned(job=job.id, node=node_id, cause=_CANNOT_RUN[node.state])
+        if node.state in CANNOT_RUN:
+            yield ReleaseAbandoned(job=job.id, node=node_id, cause=CANNOT_RUN[node.state])
         else:
             release = job.releases[node_id]
             event = executions.request(world, "release", job.id, spec.id, node_id, release.launches + 1)
@@ -93,7 +93,7 @@ def pay(world: World, job: Job) -> Iterator[Event]:
 
 def is_payable(node: Node) -> bool:
     """Whether a release that is owed on the node can be started or given up now: it is not just coming back."""
-    return node.state in _UP or node.state in _CANNOT_RUN
+    return node.state in UP or node.state in CANNOT_RUN
 
 
 def abandon(job: Job, node: NodeId, cause: str) -> Iterator[Event]:

@@ -197,6 +197,23 @@ class ReleaseSpec:
 
 
 @frozen(kw_only=True)
+class FinalizerSpec:
+    """The job finalizer: what runs once at the very end of a job, when all releases are done, however the job ends.
+
+    It runs on the engine's host, or on the node `node_id` of any pool.  The whole record is jobledger's own.
+    """
+
+    command_line: str
+    id: TaskId = TaskId("jobfinalizer")
+    environment_settings: tuple[EnvironmentSetting, ...] = ()
+    max_wall_clock_time: Duration = limits.RELEASE_WALL_CLOCK_MAX
+    node_id: NodeId | None = None
+    user_identity: UserIdentity | None = None
+    resource_files: tuple[ResourceFile, ...] = ()
+    output_files: tuple[OutputFile, ...] = ()
+
+
+@frozen(kw_only=True)
 class StartTaskSpec:
     """What runs on a node when it joins its pool and each time it boots."""
 
@@ -308,7 +325,7 @@ class PoolInfo:
 
 @frozen(kw_only=True)
 class JobSpec:
-    """A job: where it runs, its preparation and release, and what ends it.
+    """A job: where it runs, its preparation, release and finalizer, and what ends it.
 
     `max_parallel_tasks` is how many of its tasks may be preparing or running at the same time; -1 is no limit.
     """
@@ -326,6 +343,7 @@ class JobSpec:
     on_task_failure: OnTaskFailure = "noaction"
     uses_task_dependencies: bool = False
     metadata: tuple[MetadataItem, ...] = ()
+    job_finalizer_task: FinalizerSpec | None = None
 
 
 @frozen(kw_only=True)

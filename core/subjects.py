@@ -1,6 +1,7 @@
 """Subjects: which thing of which machine an event moves, and what the tables and a world say of it.
 
-What is gone is `absent` again: its id may be used anew.  A completed release alone is remembered, since it may not run again.
+What is gone is `absent` again: its id may be used anew.  A completed release and a finalizer that is over are
+remembered, since they may not run again.
 """
 
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ _IDENTITY: Final[dict[str, tuple[str, ...]]] = {
     "task": ("job", "task"),
     "preparation": ("job", "node"),
     "release": ("job", "node"),
+    "finalizer": ("job",),
     "execution": ("execution",),
 }
 
@@ -49,7 +51,7 @@ def target_of(machine: Machine, state: str, event: e.Event) -> str | None:
     if not machine.allows(state, type(event)):
         return None
     target = machine.move(state, event, machine.name)
-    return ABSENT if target in machine.finals and machine.name != "release" else target
+    return ABSENT if target in machine.finals and machine.name not in {"release", "finalizer"} else target
 
 
 def state_in(world: World, key: Key) -> str:
@@ -67,7 +69,9 @@ def state_in(world: World, key: Key) -> str:
     if job is None:
         return ABSENT
     found: Job | Task | Run | None = job
-    if machine == "task":
+    if machine == "finalizer":
+        found = job.finalizer
+    elif machine == "task":
         found = job.tasks.get(TaskId(key[2]))
     elif machine in {"preparation", "release"}:
         found = (job.preparations if machine == "preparation" else job.releases).get(NodeId(key[2]))

@@ -112,6 +112,16 @@ class Release(Run):
 
 
 @define(kw_only=True)
+class Finalizer(Run):
+    """A job's finalizer, from when it was first started or abandoned."""
+
+    node: NodeId
+    boot: str = ""
+    """Of the engine's host when it was started: in another one it runs no more."""
+    abandoned_because: str | None = None
+
+
+@define(kw_only=True)
 class Task:
     spec: TaskSpec
     number: int
@@ -173,11 +183,12 @@ class Job:
     payable: dict[NodeId, None] = Factory(dict)
     """Those of them that are up, or down for longer than a boot: where a release can be started or given up."""
     releasing: int = 0
+    finalizer: Finalizer | None = None
     ineligible: dict[NodeId, None] = Factory(dict)
     """Nodes of the pool that may take none of this job's tasks, because preparation failed there."""
     live: dict[ExecutionId, None] = Factory(dict)
     unstopped: dict[ExecutionId, None] = Factory(dict)
-    """Live executions, releases apart, that nobody has asked to end for good."""
+    """Live executions, releases and finalizers apart, that nobody has asked to end for good."""
     stopping: int = 0
     """Live task executions that were asked to end, for good or to be requeued."""
     blocked: bool = False
@@ -190,7 +201,7 @@ class Job:
 
     @property
     def ending(self) -> bool:
-        """Whether the job is on its way out: nothing of it starts any more but its release."""
+        """Whether the job is on its way out: nothing of it starts any more but its release and its finalizer."""
         return self.state in {"terminating", "deleting"}
 
 
@@ -317,6 +328,8 @@ class World:
     executions: dict[ExecutionId, Execution] = Factory(dict)
     jobs_of_pool: dict[PoolId, dict[JobId, None]] = Factory(dict)
     """Jobs that are not over, by the pool they name, whether or not it exists."""
+    finalizing: dict[NodeId, dict[JobId, None]] = Factory(dict)
+    """Ending jobs by the node that was chosen for their finalizer, whether or not it exists."""
     past_incarnations: dict[NodeId, int] = Factory(dict)
     """The last incarnation of each node that has left, for the next one of its name: a late answer of the old one must not fit."""
     next_execution: int = 1
@@ -325,6 +338,8 @@ class World:
     engine_running: bool = False
     engine_root: str = ""
     """Where the latest engine kept the nodes' files; empty where its ledger does not tell."""
+    engine_boot: str = ""
+    """The boot that the host of the latest engine is in; empty where its ledger does not tell."""
     owed: Owed = Factory(Owed)
     deadlines: list[Deadline] = field(factory=list, eq=False)
     """Heap; entries whose cause is gone are dropped when they come up."""

@@ -58,6 +58,11 @@ def _views(db: Database) -> None:
     _run(db, "0002-views.sql")
 
 
+@_MIGRATIONS(name="0003-finalizers")
+def _finalizers(db: Database) -> None:
+    _run(db, "0003-finalizers.sql")
+
+
 def is_there(path: Path) -> bool:
     """Whether something is at `path`.  Raises `StoreError` where that cannot be told."""
     try:

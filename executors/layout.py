@@ -9,6 +9,8 @@
         boot                                which boot of the node this is; ours, as is
         executions/<ledger>.<execution>     the records
 
+What runs on the engine's host, which is no node, has `.engine` in place of pool and node.
+
 Paths are text relative to the root, with `/`: ids are safe as folder names (see `core.ids.ID_PATTERN`).
 """
 
@@ -36,7 +38,7 @@ def node_folder(pool: PoolId, node: NodeId) -> str:
 
 
 def task_folder(pool: PoolId, node: NodeId, job: JobId | None, task: TaskId) -> str:
-    """The folder of a task, preparation, release or start task (`job` is None for a start task)."""
+    """The folder of a task, preparation, release, finalizer or start task (`job` is None for a start task)."""
     if job is None:
         return f"{pool}/{node}/startup"
     return f"{pool}/{node}/workitems/{job}/job-1/{task}"
@@ -59,7 +61,7 @@ def package_folder(package: ApplicationPackageReference) -> str:
 
 
 def environment(root: str, command: RunCommand) -> dict[str, str]:
-    """A program's own variables: the user's settings, and over them those of Azure Batch.
+    """A program's own variables: the user's settings, and over them those of Azure Batch and jobledger.
 
     The engine's environment lies beneath (`inherited`), so that PATH, HOME and LANG are what the user expects.
     """
@@ -86,7 +88,7 @@ def environment(root: str, command: RunCommand) -> dict[str, str]:
         if launch.preparation is not None and isinstance(command, RunTask | RunRelease):
             preparation = f"{root}/{task_folder(launch.pool, launch.node, launch.job, launch.preparation)}"
             variables |= {"AZ_BATCH_JOB_PREP_DIR": preparation, "AZ_BATCH_JOB_PREP_WORKING_DIR": f"{preparation}/wd"}
-    return variables
+    return variables | {fact.name: fact.value for fact in launch.facts}
 
 
 def inherited(environment: dict[bytes, bytes]) -> dict[str, str]:

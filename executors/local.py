@@ -19,10 +19,22 @@ from pathlib import Path
 from typing import Final, Literal, assert_never
 
 from ..core import limits
-from ..core.commands import BootNode, Command, Launch, RetireNode, RunCommand, RunPreparation, RunRelease, RunStartTask, RunTask, StopExecution
+from ..core.commands import (
+    BootNode,
+    Command,
+    Launch,
+    RetireNode,
+    RunCommand,
+    RunFinalizer,
+    RunPreparation,
+    RunRelease,
+    RunStartTask,
+    RunTask,
+    StopExecution,
+)
 from ..core.errors import ExecutorError
 from ..core.failure import FailureInfo
-from ..core.ids import SECOND, Duration, ExecutionId, JobId, NodeId, PoolId, TaskId
+from ..core.ids import ENGINE_HOST, ENGINE_POOL, SECOND, Duration, ExecutionId, JobId, NodeId, PoolId, TaskId
 from ..core.ports import ReportSink
 from ..core.reports import (
     ExecutionExited,
@@ -128,7 +140,7 @@ class LocalExecutor:
             messages.append(order)
         # Looked at before the supervisor hears of anything: for an answer it may have to make a folder that is gone.
         reports = [self._look_at_node(pool, node) for node, pool in nodes.items()]
-        self._files.sweep([layout.node_folder(pool, node) for node, pool in nodes.items()])
+        self._files.sweep([layout.node_folder(pool, node) for node, pool in (*nodes.items(), (ENGINE_HOST, ENGINE_POOL))])
         self._opened().send(messages)
         for report in reports:
             asyncio.get_running_loop().call_soon(self._report, report)
@@ -165,7 +177,7 @@ class LocalExecutor:
     def _order(self, command: Command) -> Message | None:
         """The message that asks the supervisor for it; None for what is begun here."""
         match command:
-            case RunTask() | RunPreparation() | RunRelease() | RunStartTask():
+            case RunTask() | RunPreparation() | RunRelease() | RunFinalizer() | RunStartTask():
                 return self._launch_order(command)
             case StopExecution():
                 order = {
@@ -192,6 +204,9 @@ class LocalExecutor:
             # It was wanted before that was known, and its preparation is of an earlier boot.  A power cut may have taken the record of a launch.
             lost = ExecutionLost(execution=launch.execution, reason="the host was rebooted, and there is no knowing whether it had been launched")
             asyncio.get_running_loop().call_soon(self._report, lost)
+            return None
+        if launch.node == ENGINE_HOST and (failure := self._make_host_folder(launch.pool)) is not None:
+            asyncio.get_running_loop().call_soon(self._report, ExecutionNotStarted(execution=launch.execution, failure=failure))
             return None
         try:
             order = self._launching(command)
@@ -237,6 +252,15 @@ class LocalExecutor:
             folder = self._root / layout.task_folder(launch.pool, launch.node, launch.job, launch.task)
             paths = [folder / name for name in layout.OUTPUT_NAMES.values()]
             self._limits[launch.execution] = paths, launch.silent_after
+
+    def _make_host_folder(self, pool: PoolId) -> FailureInfo | None:
+        """Make what stands for the engine's host whole, which no command boots; why that cannot be done, if it cannot."""
+        folder = self._root / layout.node_folder(pool, ENGINE_HOST)
+        try:
+            local_nodes.make_folders(folder)
+        except OSError as error:
+            return _servererror("ResourceDirectoryCreateFailed", _unicode(f"The folder {folder} cannot be made ready: {error}"))
+        return None
 
     async def _change_node(self, command: BootNode | RetireNode, before: asyncio.Task[None] | None) -> None:
         """Boot or retire a node, after what was begun for it before."""

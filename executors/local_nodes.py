@@ -55,14 +55,18 @@ def read_boot(node: Path) -> Boot | None:
 def boot(node: Path, this: Boot, *, wipe: bool) -> None:
     """Make the node whole, empty if `wipe`.  Nothing of it may run.  Raises OSError."""
     (node / BOOT_FILE).unlink(missing_ok=True)
-    make_private(node)
-    if wipe:
+    if wipe and node.exists():
         for entry in node.iterdir():
             if entry.name != FOLDER:
                 _remove(entry)
+    make_folders(node)
+    _write_durably(node / BOOT_FILE, json.dumps({"ledger": this.ledger, "incarnation": this.incarnation, "host": this.host}))
+
+
+def make_folders(node: Path) -> None:
+    """Make the node's folders where they are missing.  Raises OSError."""
     for name in layout.NODE_FOLDERS:
         make_private(node / name)
-    _write_durably(node / BOOT_FILE, json.dumps({"ledger": this.ledger, "incarnation": this.incarnation, "host": this.host}))
 
 
 def retire(node: Path, *, wipe: bool) -> None:

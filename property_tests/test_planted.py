@@ -8,6 +8,7 @@ import attrs
 import planted_core
 import planted_drains
 import planted_files
+import planted_finalizer
 import planted_limits
 import planted_placement
 import pytest
@@ -21,6 +22,14 @@ from planted_core import (
     terminated_while_preparing,
     terminated_while_running,
     to_the_end,
+)
+from planted_finalizer import (
+    abandoned_releases_are_made_up_for,
+    back_while_finishing,
+    deleting_runs_finalizers_again,
+    finalizers_do_not_wait,
+    finished_while_running,
+    to_the_finish,
 )
 from planting import PLAIN, TERMINATE, Watch, a_job, around, swapped
 
@@ -39,6 +48,7 @@ CATALOGUE = [
     *planted_core.CATALOGUE,
     *planted_drains.CATALOGUE,
     *planted_files.CATALOGUE,
+    *planted_finalizer.CATALOGUE,
     *planted_limits.CATALOGUE,
     *planted_placement.CATALOGUE,
 ]
@@ -89,6 +99,9 @@ WITNESSED = [
     (lambda: swapped(preparation, "spoil", lambda *_, **__: iter(())), reimaged, "not prepared"),
     (lambda: swapped(preparation, "awaited", lambda *_: False), lambda: Trail(job=a_job()), "not prepared"),
     (everything_runs_as_the_engine, lambda: Trail(job=JOB_AS_ANN), "is to run as None and not as UserIdentity"),
+    (finalizers_do_not_wait, finished_while_running, "while others of the job run"),
+    (deleting_runs_finalizers_again, to_the_finish, "a second time"),
+    (abandoned_releases_are_made_up_for, back_while_finishing, "after its finalizer"),
 ]
 
 

@@ -27,7 +27,7 @@ from jobledger.core.requests import (
     TerminateJob,
     TerminateTask,
 )
-from jobledger.core.specs import JobConstraints, JobSpec, PoolInfo, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec
+from jobledger.core.specs import FinalizerSpec, JobConstraints, JobSpec, PoolInfo, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec
 from jobledger.testing.stage import RowTaken
 from jobledger.testing.trail import Trail
 from jobledger.testing.walks import CoreWalk
@@ -125,10 +125,21 @@ JOB_STATES = {
     "enabling": lambda rows: Trail(rows, job=job(prep=False)).arrive().do(DISABLE, EnableJob(job="j")),
     "terminating": lambda rows: Trail(rows, job=job(prep=False)).arrive().do(TerminateJob(job="j")),
     "releasing": lambda rows: Trail(rows, job=job()).exit(0, 0).do(TerminateJob(job="j")).arrive(),
+    "finalizing": lambda rows: finalizing(rows, None),
+    "finalizing on p-1": lambda rows: finalizing(rows, "p-1"),
     "completed": lambda rows: Trail(rows, job=job(prep=False)).arrive().do(TerminateJob(job="j")).arrive(),
     "failed": lambda rows: Trail(rows, job=job(prep=False)).exit(1),
     "deleting": lambda rows: Trail(rows, job=job(prep=False)).arrive().do(DeleteJob(job="j")),
 }
+
+
+def finalizing(rows, node):
+    """A job without tasks whose finalizer runs, on the engine's host or on a node."""
+    trail = Trail(rows, job=job(prep=False, job_finalizer_task=FinalizerSpec(command_line="finalize", node_id=node)), tasks=())
+    trail.start_engine()
+    return trail.do(TerminateJob(job="j")).arrive()
+
+
 DISABLE = DisableJob(job="j", disable_tasks="requeue")
 OF_TASK = {"job": "j", "task": "t"}
 WISHES = [
@@ -145,6 +156,7 @@ WISHES = [
     ReactivateTask(**OF_TASK),
     ReimageNode(node="p-1"),
     RebootNode(node="p-1"),
+    RemoveNode(node="p-1"),
 ]
 
 
@@ -154,6 +166,9 @@ def of_jobs(rows, state):
         trail = JOB_STATES[state](rows)
         trail.take(wish)
         trail.rest()
+    trail = JOB_STATES[state](rows)
+    trail.restart_host()
+    trail.rest()
 
 
 @pytest.mark.parametrize("state", NODE_STATES)

@@ -40,15 +40,16 @@ def nursery():
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def write_job(folder, *, tasks, slots, command):
-    """A job whose every launch appends what it is to the file `ran`."""
+def write_job(folder, *, tasks, slots, command, pause_s=0.0):
+    """A job whose every launch appends what it is to the file `ran`; release and finalizer then pause."""
     told = f"echo $AZ_BATCH_TASK_ID $AZ_BATCH_NODE_ID >> {folder}/ran"
     job = {
         "pool": {"id": "p", "nodes": 2, "taskSlotsPerNode": slots},
         "job": {
             "id": JOB,
             "jobPreparationTask": {"commandLine": f"/bin/sh -c '{told}'"},
-            "jobReleaseTask": {"commandLine": f"/bin/sh -c '{told}'"},
+            "jobReleaseTask": {"commandLine": f"/bin/sh -c '{told}; sleep {pause_s}'"},
+            "jobFinalizerTask": {"commandLine": f"/bin/sh -c '{told}; sleep {pause_s}'"},
             "onAllTasksComplete": "terminatejob",
         },
         "tasks": [{"id": f"t{number}", "commandLine": f"/bin/sh -c '{told}; {command}; exit {number % 3}'"} for number in range(1, tasks + 1)],
@@ -96,8 +97,10 @@ def check_end(folder, job, tasks):
     nodes = {task.node for task in job.tasks.values()}
     for runs in (job.preparations, job.releases):
         assert {node: (run.state, run.exit_code, run.launches) for node, run in runs.items()} == dict.fromkeys(nodes, ("completed", 0, 1))
+    assert (job.finalizer.state, job.finalizer.exit_code, job.finalizer.launches) == ("completed", 0, 1)
     ran = (folder / "ran").read_text().split("\n")[:-1]
-    own = [f"{run} {node}" for run in ("jobpreparation", "jobrelease") for node in nodes]
+    assert ran[-1] == "jobfinalizer .engine"
+    own = [ran[-1]] + [f"{run} {node}" for run in ("jobpreparation", "jobrelease") for node in nodes]
     assert sorted(ran) == sorted(own + [f"{task} {one.node}" for task, one in job.tasks.items()])
     with closing(SqliteStore.open(folder / "ledger.db", read_only=True)) as store:
         assert audit((recorded.event, recorded.recorded_at) for recorded in store.read()) == []
@@ -132,7 +135,7 @@ def test_what_runs_when_the_engine_is_killed_is_adopted(tmp_path, nursery):
 
         job = asyncio.run(go_on())
         launched = [recorded.event.kind for recorded in store.read(after=before) if isinstance(recorded.event, e.ExecutionRequested)]
-        assert launched == ["release", "release"]
+        assert launched == ["release", "release", "finalizer"]
     check_end(tmp_path, job, 8)
 
 
@@ -150,6 +153,27 @@ def test_an_engine_killed_at_any_moment_loses_and_repeats_nothing(tmp_path, nurs
             with suppress(ProcessLookupError):
                 kill(pid)
         check_end(folder, finish(folder), 8)
+
+
+def test_an_engine_killed_around_the_end_of_a_job_runs_its_finalizer_once(tmp_path, nursery):
+    """Killed again and again from the last task on, while releases and the finalizer run and are recorded."""
+    seed = random.randrange(10**6)  # noqa: S311 - as above
+    print(f"seed {seed}")  # noqa: T201 - shown where the test fails
+    moments = random.Random(seed)  # noqa: S311 - moments, not secrets
+    for number in range(ROUNDS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write_job(folder, tasks=2, slots=1, command="true", pause_s=moments.choice([0, 0.05]))
+        pid = nursery(folder)
+        until(lambda ran=folder / "ran": ran.exists() and "t2" in ran.read_text())
+        for _ in range(moments.choice([1, 2, 4])):
+            time.sleep(moments.uniform(0, 0.1))  # the moment is what the test is about
+            with suppress(ProcessLookupError):
+                kill(pid)
+            pid = nursery(folder)
+        with suppress(ProcessLookupError):
+            kill(pid)
+        check_end(folder, finish(folder), 2)
 
 
 def test_an_engine_that_is_closed_leaves_what_runs_to_the_next_one(tmp_path):

@@ -6,11 +6,11 @@ import os
 import pytest
 from attrs import evolve
 
-from jobledger import Engine, JobId, MemoryStore, PoolId, RequestRefused, TaskId
+from jobledger import Engine, JobId, MemoryStore, NodeId, PoolId, RequestRefused, TaskId
 from jobledger.core import requests as q
 from jobledger.core.commands import RunCommand
 from jobledger.core.ports import InboxRequest
-from jobledger.core.specs import AutoUserSpecification, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec, UserIdentity
+from jobledger.core.specs import AutoUserSpecification, FinalizerSpec, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec, UserIdentity
 from jobledger.eventstore import encode_request
 
 BOUND_S = 20.0
@@ -81,6 +81,26 @@ def test_another_process_is_answered_in_the_same_way_and_the_others_go_on(tmp_pa
         assert JobId("bad") not in engine.world.jobs
 
     play(tmp_path, scenario)
+
+
+def test_a_finalizers_user_is_asked_of_whoever_will_run_it(tmp_path, instant, pool_spec, shell_job):
+    """That is the local executor for the engine's host, and for a chosen node that of its pool."""
+
+    def finalized(job, node=None, user=STRANGER):
+        return shell_job(job, job_finalizer_task=FinalizerSpec(command_line="true", node_id=node, user_identity=user))
+
+    async def scenario(engine):
+        await engine.create_pool(pool_spec())
+        assert await refused(engine, engine.submit(finalized("j"))) == f"jobFinalizerTask.userIdentity: {NO_STRANGER}"
+        on_a_node = await refused(engine, engine.submit(finalized("j", NodeId("p-1"))))
+        assert on_a_node.startswith("jobFinalizerTask.userIdentity: executor 'instant' cannot run a command line as another user")
+        await engine.submit(finalized("own", user=OWN))
+        await engine.submit(finalized("nowhere", NodeId("p-9")))  # nobody can tell who would run it
+        for job in ("own", "nowhere"):
+            await engine.wait(JobId(job), timeout_s=BOUND_S)
+        assert engine.world.jobs[JobId("own")].finalizer.result == "success"
+
+    play(tmp_path, scenario, executors={"instant": instant()})
 
 
 def test_an_executor_that_knows_no_users_is_given_nothing_that_is_meant_for_one(tmp_path, instant, pool_spec, shell_job):

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from jobledger import jobfile, plaindata
 from jobledger.core import limits
 from jobledger.core.checks import Mistake, check_job
-from jobledger.core.ids import SECOND, Duration, JobId, PoolId, TaskId
+from jobledger.core.ids import SECOND, Duration, JobId, NodeId, PoolId, TaskId
 from jobledger.core.specs import (
     AutoUserSpecification,
     EnvironmentSetting,
+    FinalizerSpec,
     JobConstraints,
     JobSpec,
     MetadataItem,
@@ -69,6 +70,13 @@ EVERYTHING: dict[str, Any] = {
         "commonEnvironmentSettings": [{"name": "C", "value": "3"}],
         "onAllTasksComplete": "terminateJob",
         "metadata": [{"name": "team", "value": "blue"}],
+        "jobFinalizerTask": {
+            "id": "last",
+            "commandLine": "tell them",
+            "environmentSettings": [{"name": "E", "value": "5"}],
+            "maxWallClockTime": "PT2H",
+            "nodeId": "workstation-2",
+        },
     },
     "tasks": [
         {"id": "one", "commandLine": "work 'a b'", "displayName": "First", "environmentSettings": [{"name": "D", "value": ""}]},
@@ -76,6 +84,9 @@ EVERYTHING: dict[str, Any] = {
     ],
 }
 
+MISTAKEN_CONSTRAINTS = (
+    "job.jobFinalizerTask.constraints: is not known here: a job finalizer is never retried, and 'maxWallClockTime' stands on the finalizer itself"
+)
 MINIMAL: dict[str, Any] = {"job": {"id": "job", "poolInfo": {"poolId": "pool"}}}
 
 
@@ -141,6 +152,13 @@ def test_every_property_is_read() -> None:
             common_environment_settings=(EnvironmentSetting(name="C", value="3"),),
             on_all_tasks_complete="terminatejob",
             metadata=(MetadataItem(name="team", value="blue"),),
+            job_finalizer_task=FinalizerSpec(
+                id=TaskId("last"),
+                command_line="tell them",
+                environment_settings=(EnvironmentSetting(name="E", value="5"),),
+                max_wall_clock_time=Duration(7200 * SECOND),
+                node_id=NodeId("workstation-2"),
+            ),
         ),
         tasks=(
             TaskSpec(
@@ -271,6 +289,18 @@ def test_azures_unlimited_is_no_limit() -> None:
             "PT16M",
             "job.jobReleaseTask.maxWallClockTime: must be more than 0 and at most PT15M (Azure Batch's rule)",
         ),
+        ("job.jobFinalizerTask.maxWallClockTime", "PT0S", "job.jobFinalizerTask.maxWallClockTime: must be more than 0"),
+        (
+            "job.jobFinalizerTask.maxWallClockTime",
+            "P10675199DT2H48M5.4775807S",
+            "job.jobFinalizerTask.maxWallClockTime: cannot be unlimited, which is what P10675199DT2H48M5.4775807S means",
+        ),
+        ("job.jobFinalizerTask.nodeId", ".engine", "job.jobFinalizerTask.nodeId: '.engine' is not an id: 1 to 64 letters, digits, '-' and '_'"),
+        ("job.jobFinalizerTask.id", "tidy", "job.jobFinalizerTask.id: 'tidy' is already the id of the job release task"),
+        ("job.jobFinalizerTask.id", "prepare", "job.jobFinalizerTask.id: 'prepare' is already the id of the job preparation task"),
+        ("job.jobFinalizerTask.commandLine", "", "job.jobFinalizerTask.commandLine: is empty"),
+        ("job.jobFinalizerTask.constraints", {}, MISTAKEN_CONSTRAINTS),
+        ("job.jobFinalizerTask.id", "one", "tasks[0].id: 'one' is the id of the job's own finalizer"),
         ("tasks.1.id", "one", "tasks[1].id: 'one' is already the id of tasks[0]"),
         ("tasks.1.commandLine", "echo 'a", "tasks[1].commandLine: cannot be split into words: No closing quotation"),
     ],

@@ -11,6 +11,7 @@ from jobledger.core.reports import NodeFaulted
 from jobledger.core.requests import CreatePool, RebootNode, ReimageNode, RemoveNode, StopResize, SubmitJob, TerminateJob
 from jobledger.core.specs import (
     EnvironmentSetting,
+    FinalizerSpec,
     JobConstraints,
     JobSpec,
     PoolInfo,
@@ -23,6 +24,7 @@ from jobledger.core.specs import (
 )
 from jobledger.testing.scenario import CannotStart, Exits, Hangs, Scenario, Silent
 from jobledger.views import (
+    finalizer_status,
     find_task,
     job_view,
     node_view,
@@ -326,6 +328,53 @@ def test_a_node_that_left_its_pool_keeps_its_entry():
     s.finish(RemoveNode(node="p-2"))
     assert "p-2" not in s.world.nodes
     assert [entry["nodeId"] for entry in preparation_and_release_status(job)] == ["p-1", "p-2"]
+
+
+# --- finalizer ------------------------------------------------------------------------------------------------
+
+
+def last(node=None):
+    return FinalizerSpec(command_line="finalize", node_id=node)
+
+
+def test_a_job_without_a_finalizer_says_nothing_of_one():
+    s = scenario()
+    submit(s, "t1")
+    assert "jobFinalizerTaskStatus" not in status_document(s.world, "j", 1)
+
+
+def test_a_finalizer_is_absent_then_running_then_completed():
+    s = scenario({"t1": Hangs(), "jobfinalizer": Hangs()})
+    job = submit(s, "t1", job_finalizer_task=last())
+    assert finalizer_status(job) == {"nodeId": ".engine", "state": "absent"}
+    s.answer("task", "exited")
+    s.run()
+    told = status_document(s.world, "j", 1)["jobFinalizerTaskStatus"]
+    assert (told["nodeId"], told["state"], told["executionInfo"]["state"]) == (".engine", "running", "running")
+    assert set(told["executionInfo"]) == {"startTime", "state", "taskRootDirectory"}
+    s.answer("finalizer", "exited", 4)
+    told = finalizer_status(job)
+    info = told["executionInfo"]
+    assert (told["state"], info["state"], info["exitCode"], info["result"]) == ("completed", "completed", 4, "failure")
+    assert info["failureInfo"]["code"] == "FailureExitCode"
+    assert info["taskRootDirectory"] == "workitems/j/job-1/jobfinalizer"
+    assert TIME.fullmatch(info["endTime"])
+
+
+def test_a_finalizer_that_was_abandoned_says_why_and_never_that_it_ran():
+    job = submit(scenario(), "t1", job_finalizer_task=last("p-9"))
+    assert finalizer_status(job) == {"nodeId": "p-9", "state": "abandoned", "abandonedBecause": "there is no such node"}
+
+
+def test_a_finalizer_that_was_cut_short_and_then_abandoned_has_no_known_end():
+    s = scenario({"jobfinalizer": Hangs()})
+    job = submit(s, "t1", job_finalizer_task=last("p-1"))
+    s.finish(NodeFaulted(node="p-1", fault="lost", reason="it does not answer"))
+    told = finalizer_status(job)
+    assert (told["state"], told["abandonedBecause"]) == ("abandoned", "the node is lost")
+    info = told["executionInfo"]
+    assert (info["state"], info["result"], info["failureInfo"]["code"]) == ("completed", "failure", "Unknown")
+    assert not {"endTime", "exitCode"} & set(info)
 
 
 # --- pools and nodes ------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from .core.ids import Duration, JobId, Micros, NodeId, PoolId, TaskId
 from .core.ports import EventStore, Executor, RecordedEvent
 from .core.specs import (
     EnvironmentSetting,
+    FinalizerSpec,
     JobConstraints,
     JobSpec,
     MetadataItem,
@@ -49,6 +50,7 @@ __all__ = [
     "EventStore",
     "Executor",
     "ExecutorError",
+    "FinalizerSpec",
     "ImpossibleEvent",
     "JobConstraints",
     "JobId",

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from . import __version__, identities
+from . import __version__, identities, needs
 from .asks import Asks
 from .core import owed
 from .core import requests as q
@@ -31,7 +31,7 @@ from .core.deadlines import next_deadline
 from .core.decide import ClockAdvanced
 from .core.errors import AppendConflict, ExecutorError, JobledgerError, LedgerBusy, RequestRefused, StoreError
 from .core.events import EngineStarted, EngineStopped
-from .core.execution import run_command
+from .core.execution import pool_of, run_command
 from .core.failure import FailureInfo
 from .core.ids import SECOND, Duration, JobId, Micros, NodeId, PoolId
 from .core.ports import EventStore, Executor, Head, InboxRequest, Lease, RecordedEvent
@@ -153,8 +153,8 @@ class Engine(Asks):
         self._check_open()
         refuse_unless_unicode((request, actor))
         self._check_executor(request)
-        if users := identities.wanted(request, self._world):
-            await self._check_users(users)
+        if wanted := identities.wanted(request, self._world):
+            await self._check_users(wanted)
             self._check_open()
         if len(self._asked) >= WAITING_REQUESTS_MAX:
             raise RequestRefused("ServerBusy", f"{WAITING_REQUESTS_MAX} requests wait already; try again")
@@ -262,13 +262,21 @@ class Engine(Asks):
         """Record the start, wake the executors and issue what is owed."""
         now = self._time()
         self._recorder.note(
-            EngineStarted(version=__version__, host=socket.gethostname(), pid=os.getpid(), epoch=self._lease.epoch, root=_root_text(self._root)), now
+            EngineStarted(
+                version=__version__,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                epoch=self._lease.epoch,
+                root=_root_text(self._root),
+                boot_id=needs.boot_of_host(),
+            ),
+            now,
         )
         left: list[Decided] = []
         settle(self._world, now, left)
         self._recorder.decided(left, Arrival(stimulus=ClockAdvanced(), causation="engine", correlation="engine"), now)
         self._recorder.commit()
-        for name in {pool.spec.executor for pool in self._world.pools.values()}:
+        for name in needs.executors_of(self._world):
             await self._open_executor(name)
         self._check_open()  # One of them may have failed while the next was opened.
         self._adopt()
@@ -279,9 +287,9 @@ class Engine(Asks):
     def _adopt(self) -> None:
         """Tell each executor what it is believed to run and which nodes are believed to be up."""
         for name, executor in self._executors.items():
-            mine = {pool.id for pool in self._world.pools.values() if pool.spec.executor == name}
+            mine = needs.pools_of(self._world, name)
             running: list[RunCommand] = [
-                run_command(self._world, execution) for execution in owed.running(self._world) if self._world.nodes[execution.node].pool in mine
+                run_command(self._world, execution) for execution in owed.running(self._world) if pool_of(self._world, execution) in mine
             ]
             nodes: dict[NodeId, PoolId] = {
                 node.id: node.pool for node in self._world.nodes.values() if node.pool in mine and node.booted_at is not None and node.owes is None
@@ -366,7 +374,7 @@ class Engine(Asks):
                     pool = command.launch.pool
                     command = self._with_secrets(command)
             if command is not None:
-                by_executor.setdefault(self._world.pools[pool].spec.executor, []).append(command)
+                by_executor.setdefault(needs.executor_of(self._world, pool), []).append(command)
         for name, commands in by_executor.items():
             executor = self._executors[name]
             able, unable = identities.separated(name, executor, commands)
@@ -418,17 +426,17 @@ class Engine(Asks):
             return
         self._secrets.note_request(request, letter.id)
         arrival = Arrival(stimulus=request, causation=f"request:{letter.id}", correlation=subject_of(request), actor=letter.actor, letter=letter)
-        if users := identities.wanted(request, self._world):
+        if wanted := identities.wanted(request, self._world):
             # The others do not wait for it, nor does the lease: it may take seconds to learn who somebody is.
-            asking = asyncio.create_task(self._ask_about(arrival, letter, users), name=f"jobledger request {letter.id}")
+            asking = asyncio.create_task(self._ask_about(arrival, letter, wanted), name=f"jobledger request {letter.id}")
             self._asking.add(asking)
             asking.add_done_callback(self._asked_about)
         else:
             self._arrive(arrival)
 
-    async def _ask_about(self, arrival: Arrival, letter: InboxRequest, users: identities.Wanted) -> None:
+    async def _ask_about(self, arrival: Arrival, letter: InboxRequest, wanted: Sequence[identities.Wanted]) -> None:
         try:
-            await self._check_users(users)
+            await self._check_users(wanted)
         except JobledgerError as error:
             self._refuse_letter(letter, error)
             self._wake.set()
@@ -447,19 +455,21 @@ class Engine(Asks):
     # --- executors ----------------------------------------------------------------------------------------------
 
     async def _open_new_executors(self) -> None:
-        """Open executors of pools that are about to be created, so that their commands find them."""
+        """Open executors that are about to be needed, so that their commands find them."""
         while missing := self._missing_executors():  # Opening one takes a while, in which more may arrive.
             for name in missing:
                 try:
                     await self._open_executor(name)
                 except ExecutorError as error:
-                    self._refuse_pools(name, RequestRefused("ExecutorUnavailable", f"pool.executor: {error}"))
+                    self._refuse_what_needs(name, error)
 
-    def _refuse_pools(self, executor: str, refusal: RequestRefused) -> None:
-        """Create no pool of an executor that cannot be opened; the others' work goes on."""
+    def _refuse_what_needs(self, executor: str, error: ExecutorError) -> None:
+        """Create no pool of an executor that cannot be opened, and no job that wants it in the end; the others' work goes on."""
         arrivals, self._arrivals = self._arrivals, deque()
         for arrival in arrivals:
-            if not isinstance(arrival.stimulus, q.CreatePool) or arrival.stimulus.spec.executor != executor:
+            where = "pool.executor" if isinstance(arrival.stimulus, q.CreatePool) else "job.jobFinalizerTask"
+            refusal = RequestRefused("ExecutorUnavailable", f"{where}: {error}")
+            if needs.executor_for(arrival.stimulus) != executor:
                 self._arrivals.append(arrival)
             elif arrival.letter is not None:
                 self._recorder.refuse(arrival.letter, refusal, self._time())
@@ -467,7 +477,7 @@ class Engine(Asks):
                 arrival.answer(refusal)
 
     def _missing_executors(self) -> set[str]:
-        wanted = {arrival.stimulus.spec.executor for arrival in self._arrivals if isinstance(arrival.stimulus, q.CreatePool)}
+        wanted = {name for arrival in self._arrivals if (name := needs.executor_for(arrival.stimulus)) is not None}
         return wanted - self._executors.keys()
 
     async def _open_executor(self, name: str) -> None:
@@ -495,10 +505,11 @@ class Engine(Asks):
             known = ", ".join(sorted({*self._ready_made, *executor_names()}))
             raise RequestRefused("InvalidPropertyValue", f"pool.executor: there is no executor '{name}'; there are: {known}")
 
-    async def _check_users(self, wanted: identities.Wanted) -> None:
-        """Raises RequestRefused where a command line is meant for a user that the executor cannot run it as."""
-        name = wanted.executor
-        await identities.refuse(wanted, self._executors.get(name) or self._ready_made.get(name) or make_executor(name, self._root))
+    async def _check_users(self, wanted: Sequence[identities.Wanted]) -> None:
+        """Raises RequestRefused where a command line is meant for a user that its executor cannot run it as."""
+        for one in wanted:
+            name = one.executor
+            await identities.refuse(one, self._executors.get(name) or self._ready_made.get(name) or make_executor(name, self._root))
 
     def _report(self, report: Report) -> None:
         if self._closing:

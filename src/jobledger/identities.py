@@ -13,37 +13,38 @@ from .core import requests as q
 from .core.commands import Command, RunCommand
 from .core.errors import RequestRefused
 from .core.failure import FailureInfo
-from .core.ids import PoolId
+from .core.ids import HOST_EXECUTOR, PoolId
 from .core.ports import Executor, Identities
 from .core.reports import ExecutionNotStarted
-from .core.specs import JobSpec, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec, UserIdentity
+from .core.specs import FinalizerSpec, JobSpec, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec, UserIdentity
 from .core.world import World
 
 
 @frozen(kw_only=True)
 class Wanted:
-    """Every user that a request brings command lines for, with the path where it is asked for first."""
+    """Every user that a request brings command lines for to one executor, with the path where it is asked for first."""
 
     executor: str
     users: Mapping[UserIdentity, str]
 
 
-_CommandLine = StartTaskSpec | PreparationSpec | ReleaseSpec | TaskSpec
+_CommandLine = StartTaskSpec | PreparationSpec | ReleaseSpec | FinalizerSpec | TaskSpec
 
 
-def wanted(request: q.Request, world: World) -> Wanted | None:
-    """What is to be asked of which executor; None where there are no users, or it is not known yet who will run them."""
-    executor: str | None
+def wanted(request: q.Request, world: World) -> Sequence[Wanted]:
+    """What is to be asked of which executors; nothing where there are no users, or it is not known yet who will run them."""
+    asked: list[tuple[str | None, Mapping[UserIdentity, str]]]
     match request:
         case q.CreatePool(spec=pool):
-            executor, users = pool.executor, _users([("startTask", pool.start_task)])
+            asked = [(pool.executor, _users([("startTask", pool.start_task)]))]
         case q.SubmitJob(spec=job, tasks=tasks):
-            executor, users = _executor(world, job.pool_info.pool_id), _users((*_of_job(job), *_of_tasks(tasks)))
+            asked = [(_executor(world, job.pool_info.pool_id), _users((*_of_job(job), *_of_tasks(tasks))))]
+            asked.append((_executor_of_finalizer(world, job.job_finalizer_task), _users([("jobFinalizerTask", job.job_finalizer_task)])))
         case q.AddTasks(job=job_id, tasks=tasks) if job_id in world.jobs:
-            executor, users = _executor(world, world.jobs[job_id].spec.pool_info.pool_id), _users(_of_tasks(tasks))
+            asked = [(_executor(world, world.jobs[job_id].spec.pool_info.pool_id), _users(_of_tasks(tasks)))]
         case _:
-            return None
-    return Wanted(executor=executor, users=users) if executor is not None and users else None
+            return []
+    return [Wanted(executor=executor, users=users) for executor, users in asked if executor is not None and users]
 
 
 async def refuse(wanted: Wanted, executor: Executor) -> None:
@@ -90,6 +91,13 @@ def _of_job(job: JobSpec) -> Iterator[tuple[str, _CommandLine | None]]:
 
 def _of_tasks(tasks: Iterable[TaskSpec]) -> Iterator[tuple[str, _CommandLine | None]]:
     return ((f"tasks[{number}]", task) for number, task in enumerate(tasks))
+
+
+def _executor_of_finalizer(world: World, finalizer: FinalizerSpec | None) -> str | None:
+    chosen = finalizer.node_id if finalizer is not None else None
+    if chosen is None:
+        return HOST_EXECUTOR
+    return world.pool_of(chosen).spec.executor if chosen in world.nodes else None
 
 
 def _executor(world: World, pool: PoolId) -> str | None:

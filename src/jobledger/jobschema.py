@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from jobledger.core import limits, specs
-from jobledger.core.ids import ID_PATTERN, Duration, JobId, PoolId, TaskId
+from jobledger.core.ids import ID_PATTERN, Duration, JobId, NodeId, PoolId, TaskId
 
 from . import durations
 from .jsonnames import Name, names_of, record_in
@@ -31,6 +31,7 @@ RECORDS: Final[dict[type, str]] = {
     specs.JobConstraints: "jobConstraints",
     specs.PreparationSpec: "jobPreparationTask",
     specs.ReleaseSpec: "jobReleaseTask",
+    specs.FinalizerSpec: "jobFinalizerTask",
     specs.TaskSpec: "task",
     specs.TaskDependencies: "taskDependencies",
     specs.TaskIdRange: "taskIdRange",
@@ -100,11 +101,12 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "constraints": "Limits of the job, and of its tasks that state none of their own.",
         "jobPreparationTask": "What runs on a node before the first task of the job there.",
         "jobReleaseTask": "What runs on a node when the job ends. It needs a job preparation task.",
-        "commonEnvironmentSettings": "Environment variables for all of the job's command lines, preparation and release included.",
+        "commonEnvironmentSettings": "Environment variables for all of the job's command lines, preparation, release and finalizer included.",
         "onAllTasksComplete": "Whether the job is terminated when all of its tasks are completed; a job without tasks counts as such.",
         "onTaskFailure": "`performexitoptionsjobaction` has a failed task terminate or disable the job, as its `exitConditions` say.",
         "usesTaskDependencies": "Whether tasks of the job may say `dependsOn`.",
         "metadata": "Names and values that are stored and shown, and by which jobs are selected; they mean nothing to jobledger.",
+        "jobFinalizerTask": "What runs once at the very end of the job, however it ends. This property is jobledger's own.",
     },
     specs.PoolInfo: {"poolId": "Id of the pool. A pool that does not exist yet is waited for."},
     specs.JobConstraints: {
@@ -133,6 +135,16 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "userIdentity": _IDENTITY,
         "resourceFiles": _RESOURCES,
         "outputFiles": _OUTPUTS + " This property of a release task is jobledger's own.",
+    },
+    specs.FinalizerSpec: {
+        "commandLine": _COMMAND_LINE,
+        "id": "Id of the finalizer; no task of the job may have it.",
+        "environmentSettings": _ENVIRONMENT,
+        "maxWallClockTime": "How long it may run before it is ended; it is never retried.",
+        "nodeId": "Id of the node that it runs on, of any pool. Without it, it runs on the engine's host.",
+        "userIdentity": _IDENTITY,
+        "resourceFiles": _RESOURCES,
+        "outputFiles": _OUTPUTS,
     },
     specs.TaskSpec: {
         "id": "Name of the task in its job.",
@@ -259,7 +271,7 @@ _PLAIN_TYPES: Final[dict[Any, dict[str, Any]]] = {
     int: {"type": "integer"},
     bool: {"type": "boolean"},
     Duration: {"type": "string", "format": "duration", "pattern": f"^{durations.PATTERN}$"},
-    **{kind: {"type": "string", "pattern": f"^{ID_PATTERN}$"} for kind in (JobId, PoolId, TaskId)},
+    **{kind: {"type": "string", "pattern": f"^{ID_PATTERN}$"} for kind in (JobId, NodeId, PoolId, TaskId)},
 }
 
 
@@ -396,7 +408,7 @@ def _kind_text(kind: Any) -> str:
         return " or ".join(f"`{choice}`" for choice in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
         return f"list of {_kind_text(typing.get_args(kind)[0])}"
-    names = {str: "text", int: "number", bool: "`true` or `false`", Duration: "duration", JobId: "id", PoolId: "id", TaskId: "id"}
+    names = {str: "text", int: "number", bool: "`true` or `false`", Duration: "duration", JobId: "id", NodeId: "id", PoolId: "id", TaskId: "id"}
     return names[kind] if kind in names else _kind_text(_without_none(kind))
 
 

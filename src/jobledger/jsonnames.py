@@ -100,6 +100,9 @@ _UNSUPPORTED: Final[dict[type, dict[str, str]]] = {
     | {
         "constraints": "is not known here: a job release task is never retried, and 'maxWallClockTime' stands on the task itself (Azure Batch's rule)"
     },
+    specs.FinalizerSpec: _OF_ANY_COMMAND_LINE
+    | _later("retentionTime")
+    | {"constraints": "is not known here: a job finalizer is never retried, and 'maxWallClockTime' stands on the finalizer itself"},
     specs.StartTaskSpec: _OF_ANY_COMMAND_LINE
     | {"constraints": "is not known here: 'maxTaskRetryCount' stands on the start task itself (Azure Batch's rule)"},
     specs.TaskConstraints: _later("retentionTime"),

@@ -2,7 +2,7 @@
 
 Pure projections of a world, made of dicts, lists, texts and numbers.  Names are camelCase, times are RFC 3339 with microseconds,
 and what is absent is left out.  Where Azure Batch has no field for what the ledger knows, one of our own stands beside the
-others; `due`, `releaseState`, `releaseAbandonedBecause`, `blocked`, `reason`, `incarnation`,
+others; `due`, `releaseState`, `releaseAbandonedBecause`, `jobFinalizerTaskStatus`, `blocked`, `reason`, `incarnation`,
 `bootId`, `draining`, `drainingNodes` and a task's `metadata` are these.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from .core.errors import RequestRefused
 from .core.failure import FailureInfo, unknown_outcome_failure
-from .core.ids import JobId, Micros, NodeId, TaskId
+from .core.ids import ENGINE_HOST, JobId, Micros, NodeId, TaskId
 from .core.pool import pool_of
 from .core.specs import AFFINITY_PREFIX
 from .core.world import Job, Node, Pool, Preparation, Release, Run, Task, World
@@ -30,14 +30,14 @@ Json = dict[str, Any]
 def status_document(world: World, job: JobId, position: int) -> Json:
     """What `status JOB --json` prints.  `position` is the ledger's, as of which all this holds.  Refused: JobNotFound."""
     found = find_job(world, job)
-    return {
+    document: Json = {
         "job": job_view(found),
         "tasks": [task_view(found, task) for task in found.tasks.values()],
         "jobPreparationAndReleaseTaskStatus": preparation_and_release_status(found),
-        "taskCounts": task_counts(found),
-        "taskSlotCounts": task_slot_counts(found),
-        "position": position,
     }
+    if (finalizer := finalizer_status(found)) is not None:
+        document["jobFinalizerTaskStatus"] = finalizer
+    return document | {"taskCounts": task_counts(found), "taskSlotCounts": task_slot_counts(found), "position": position}
 
 
 def find_job(world: World, job: str) -> Job:
@@ -209,13 +209,17 @@ def _preparation_info(job: Job, node: NodeId, preparation: Preparation) -> Json:
 def _release_info(job: Job, node: NodeId, release: Release) -> Json:
     spec = job.spec.job_release_task
     if release.state == "abandoned" and release.abandoned_because is not None:
-        # It was started, the node cut it short, and it will not be started again: Azure's words for that.
-        lost = unknown_outcome_failure(release.abandoned_because)
-        info: Json = {"startTime": _time(release.started_at), "state": "completed", "result": "failure", "failureInfo": failure_view(lost)}
+        info = _given_up_info(release, release.abandoned_because)
     else:
         info = _run_info(release, completed=release.ended_at is not None)
     info["taskRootDirectory"] = None if spec is None else _root_directory(job, node, spec.id)
     return _present(info)
+
+
+def _given_up_info(run: Run, because: str) -> Json:
+    """Of a run that was started, that its node cut short, and that will not be started again: Azure's words for that."""
+    lost = unknown_outcome_failure(because)
+    return {"startTime": _time(run.started_at), "state": "completed", "result": "failure", "failureInfo": failure_view(lost)}
 
 
 def _run_info(run: Run, *, completed: bool) -> Json:
@@ -228,6 +232,28 @@ def _run_info(run: Run, *, completed: bool) -> Json:
         "result": run.result if completed else None,
         "failureInfo": failure_view(run.failure) if completed else None,
     }
+
+
+# --- finalizer ------------------------------------------------------------------------------------------------
+
+
+def finalizer_status(job: Job) -> Json | None:
+    """What became of the job's finalizer, None for a job without one.
+
+    `state` is the machine's, and `absent` until it is started or abandoned; `nodeId` is `.engine` for the engine's host.
+    """
+    spec, finalizer = job.spec.job_finalizer_task, job.finalizer
+    if spec is None:
+        return None
+    state = {"nodeId": spec.node_id or ENGINE_HOST, "state": "absent" if finalizer is None else finalizer.state}
+    if finalizer is None or not finalizer.launches:
+        return _present(state | {"abandonedBecause": None if finalizer is None else finalizer.abandoned_because})
+    if finalizer.abandoned_because is not None:
+        info = _given_up_info(finalizer, finalizer.abandoned_because)
+    else:
+        info = _run_info(finalizer, completed=finalizer.state == "completed")
+    info["taskRootDirectory"] = _root_directory(job, finalizer.node, spec.id)
+    return _present(state | {"abandonedBecause": finalizer.abandoned_because, "executionInfo": _present(info)})
 
 
 # --- pools and nodes ------------------------------------------------------------------------------------------

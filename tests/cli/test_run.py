@@ -90,6 +90,29 @@ def test_a_failing_release_does_not_fail_the_job(invoke, write):
     assert "  Release:     exit 5" in result.stdout
 
 
+def test_the_finalizer_is_shown_and_one_that_fails_does_not_fail_the_job(invoke, write):
+    result = invoke("run", write("true", job={"jobFinalizerTask": {"commandLine": "sh -c 'exit 5'"}}))
+    assert result.exit_code == 0
+    assert "Finalizer: exit 5 (on the engine's host)" in result.stdout.splitlines()
+    shown = [line for line in result.stderr.splitlines() if "finalizer" in line]
+    assert shown == ["job j: finalizer started on the engine's host", "job j: finalizer: failure (exit 5)"]
+
+
+def test_a_finalizer_that_cannot_run_is_shown_as_abandoned(invoke, write):
+    result = invoke("run", write("true", job={"jobFinalizerTask": {"commandLine": "true", "nodeId": "p-9"}}))
+    assert result.exit_code == 0
+    assert "Finalizer: abandoned (on p-9): there is no such node" in result.stdout.splitlines()
+    assert "job j: finalizer abandoned: there is no such node" in result.stderr.splitlines()
+
+
+def test_the_example_of_a_finalizer_tells_how_the_job_went(invoke, folder):
+    result = invoke("run", EXAMPLE.with_name("finalizer.yaml"))
+    assert result.exit_code == 1  # One of its tasks fails.
+    assert "Finalizer: exit 0 (on the engine's host)" in result.stdout.splitlines()
+    told = invoke("log", "finalizer-sample", "jobfinalizer").stdout
+    assert told == "finalizer-sample has ended (AllTasksComplete): 2 tasks succeeded, 1 failed, 0 releases failed\n"
+
+
 @pytest.mark.parametrize("option", ["noaction", None])
 def test_a_job_that_does_not_end_by_itself_is_ended(invoke, write, option):
     job = {"onAllTasksComplete": option} if option else {}

@@ -20,7 +20,7 @@ from jobledger.core.requests import (
     TerminateJob,
     TerminateTask,
 )
-from jobledger.core.specs import PoolSpec, PreparationSpec, TaskConstraints, TaskSpec
+from jobledger.core.specs import FinalizerSpec, PoolSpec, PreparationSpec, TaskConstraints, TaskSpec
 from jobledger.testing.scenario import CannotStart, Exits, Hangs, Scenario, Silent
 
 
@@ -316,6 +316,58 @@ def test_the_releases_that_are_named_are_bounded(given):
     found = explain(s.world, "j")
     assert [reason.code for reason in found].count("ReleaseFailed") == NODES_NAMED_MAX
     assert found[-1].text == "release failed or did not run on 3 more nodes"
+
+
+def finalized_by(node=None):
+    return FinalizerSpec(command_line="finalize", node_id=node)
+
+
+def test_a_job_whose_finalizer_runs_says_so_and_where(given):
+    s = given(job_finalizer_task=finalized_by(), script={"jobfinalizer": Hangs()})
+    s.run()
+    s.finish(TerminateJob(job="j"))
+    found = of_job(s)
+    assert list(found) == ["Finalizing", "Running"]
+    execution = s.live("finalizer")
+    assert (found["Finalizing"].text, found["Finalizing"].subject) == (
+        "all else is done, and the finalizer is running on the engine's host",
+        f"execution {execution}",
+    )
+    assert f"finalizer jobfinalizer runs on the engine's host (execution {execution}, process" in found["Running"].text
+
+
+def test_a_job_whose_finalizer_waits_says_for_which_node(given):
+    s = given(job_finalizer_task=finalized_by("p-2"), nodes=2)
+    s.run()
+    s.executor.dead.add("p-2")
+    s.finish(RebootNode(node="p-2"))
+    s.finish(TerminateJob(job="j"))
+    found = of_job(s)
+    assert list(found) == ["FinalizerWaiting"]
+    assert (found["FinalizerWaiting"].text, found["FinalizerWaiting"].subject) == ("the finalizer waits for node p-2, which is rebooting", "p-2")
+
+
+def test_a_job_that_still_waits_for_a_task_does_not_speak_of_its_finalizer(given):
+    s = given(job_finalizer_task=finalized_by(), script={"t1": Hangs()})
+    s.run()
+    s.when(TerminateJob(job="j"))
+    assert list(of_job(s)) == ["WaitingForTasksToEnd", "Stopping"]
+
+
+def test_a_completed_job_says_what_went_wrong_with_its_finalizer(given):
+    s = given(job_finalizer_task=finalized_by(), script={"jobfinalizer": Exits(4)})
+    s.run()
+    s.finish(TerminateJob(job="j"))
+    assert list(of_job(s)) == ["JobCompleted", "FinalizerFailed"]
+    assert of_job(s)["FinalizerFailed"].text == "the finalizer failed on the engine's host: exit code 4"
+
+
+def test_a_completed_job_says_that_its_finalizer_never_ran(given):
+    s = given(job_finalizer_task=finalized_by("p-9"))
+    s.run()
+    s.finish(TerminateJob(job="j"))
+    assert list(of_job(s)) == ["JobCompleted", "FinalizerAbandoned"]
+    assert of_job(s)["FinalizerAbandoned"].text == "the finalizer did not run on p-9: there is no such node"
 
 
 # --- what holds for all ---------------------------------------------------------------------------------------

@@ -2,7 +2,15 @@
 
 import inspect
 
-from jobledger.core import promises_of_drains, promises_of_ends, promises_of_jobs, promises_of_limits, promises_of_nodes, promises_of_placement
+from jobledger.core import (
+    promises_of_drains,
+    promises_of_ends,
+    promises_of_finalizers,
+    promises_of_jobs,
+    promises_of_limits,
+    promises_of_nodes,
+    promises_of_placement,
+)
 from jobledger.core.events import ExecutionRequested
 from jobledger.core.invariants import INVARIANTS, Auditor, Invariant, audit
 from jobledger.core.requests import DeleteJob, DeletePool, RebootNode, TerminateJob
@@ -46,7 +54,15 @@ def test_history_forgets_what_is_gone(given):
 
 
 def test_every_invariant_of_the_modules_is_asked():
-    modules = (promises_of_drains, promises_of_ends, promises_of_jobs, promises_of_limits, promises_of_nodes, promises_of_placement)
+    modules = (
+        promises_of_drains,
+        promises_of_ends,
+        promises_of_finalizers,
+        promises_of_jobs,
+        promises_of_limits,
+        promises_of_nodes,
+        promises_of_placement,
+    )
     defined = [value for module in modules for _, value in inspect.getmembers(module, lambda value: isinstance(value, Invariant))]
     assert {invariant.name for invariant in defined} == {invariant.name for invariant in INVARIANTS}
     assert len(defined) == len(INVARIANTS)

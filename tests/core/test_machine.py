@@ -49,6 +49,7 @@ FINALS = {
     "task": {"deleted"},
     "preparation": set(),
     "release": {"completed"},
+    "finalizer": {"completed", "abandoned"},
     "execution": {"ended", "never-ran", "unresolved"},
 }
 

@@ -74,6 +74,7 @@ def test_no_record_that_can_hold_settings_is_passed_over(union):
         "RunTask",
         "RunPreparation",
         "RunRelease",
+        "RunFinalizer",
         "RunStartTask",
     }
     assert found <= known, "a new record holds settings: is it sealed on its way in, and are its secrets kept as long as they are needed?"

@@ -13,6 +13,7 @@ import pytest
 from jobledger.core import events as ev
 from jobledger.core.execution import EXECUTION
 from jobledger.core.failure import exit_code_failure
+from jobledger.core.finalizer import FINALIZER
 from jobledger.core.ids import Duration, ExecutionId, JobId, Micros, NodeId, PoolId, TaskId
 from jobledger.core.job import JOB
 from jobledger.core.machine import ABSENT, Machine, Row
@@ -111,6 +112,7 @@ WAYS = [
         (TASK, "tasks", "state"),
         (PREPARATION, "preparations", "state"),
         (RELEASE, "releases", "state"),
+        (FINALIZER, "finalizers", "state"),
         (EXECUTION, "executions", "state"),
         (NODE, "nodes", "state"),
         (SCHEDULING, "nodes", "scheduling"),
@@ -141,7 +143,9 @@ def test_the_log_shows_every_event(tell: Tell, ask: Ask) -> None:
     ]
 
 
-def _run(number: int, kind: Literal["preparation", "task", "release"], task: str, exit_code: int, wall: Duration | None) -> list[ev.Event]:
+def _run(
+    number: int, kind: Literal["preparation", "task", "release", "finalizer"], task: str, exit_code: int, wall: Duration | None
+) -> list[ev.Event]:
     common: dict[str, Any] = {"execution": ExecutionId(number), "job": JOB_1, "task": TaskId(task), "node": NODE_1}
     return [
         ev.ExecutionRequested(kind=kind, attempt=1, **common),
@@ -162,7 +166,9 @@ def test_a_job_from_its_beginning_to_its_end(tell: Tell, ask: Ask) -> None:
     tell([ev.TaskRunning(node=NODE_1, execution=ExecutionId(3), **what), *_run(3, "task", "t-1", 3, None)])
     tell([ev.TaskCompleted(result="failure", exit_code=3, failure=failure, **what), ev.JobTerminating(job=JOB_1, reason="AllTasksComplete")])
     tell([ev.ReleaseStarted(execution=ExecutionId(4), **where), *_run(4, "release", "jobrelease", 0, None)])
-    tell([ev.ReleaseCompleted(result="success", exit_code=0, failure=None, **where), ev.JobCompleted(job=JOB_1)])
+    tell([ev.ReleaseCompleted(result="success", exit_code=0, failure=None, **where)])
+    tell([ev.FinalizerStarted(execution=ExecutionId(5), **where), *_run(5, "finalizer", "jobfinalizer", 3, None)])
+    tell([ev.FinalizerCompleted(result="failure", exit_code=3, failure=failure, **where), ev.JobCompleted(job=JOB_1)])
     (job,) = ask("SELECT job, state, pool, priority, terminate_reason, ended_at > created_at AS ended FROM jobs")
     assert job == {"job": "j-1", "state": "completed", "pool": "p-1", "priority": 7, "terminate_reason": "AllTasksComplete", "ended": 1}
     (task,) = ask("SELECT node, result, exit_code, failure_code, retries, requeues, ended_at > added_at AS ended FROM tasks")
@@ -179,12 +185,25 @@ def test_a_job_from_its_beginning_to_its_end(tell: Tell, ask: Ask) -> None:
     assert preparation == {"node": "n-1", "state": "completed", "result": "success", "exit_code": 0, "execution": 1, "duration_s": 4.0}
     (release,) = ask("SELECT node, state, result, cause, execution, duration_s FROM releases")
     assert release == {"node": "n-1", "state": "completed", "result": "success", "cause": None, "execution": 4, "duration_s": 4.0}
+    (finalizer,) = ask("SELECT job, node, state, result, exit_code, failure_code, cause, execution, duration_s FROM finalizers")
+    assert finalizer == {
+        "job": "j-1",
+        "node": "n-1",
+        "state": "completed",
+        "result": "failure",
+        "exit_code": 3,
+        "failure_code": "FailureExitCode",
+        "cause": None,
+        "execution": 5,
+        "duration_s": 4.0,
+    }
     executions = ask("SELECT execution, kind, task, attempt, state, exit_code, duration_s FROM executions ORDER BY execution")
     assert [(one["execution"], one["kind"], one["task"], one["exit_code"], one["duration_s"]) for one in executions] == [
         (1, "preparation", "jobpreparation", 0, 1.5),
         (2, "task", "t-1", 3, 1.0),
         (3, "task", "t-1", 3, 1.0),
         (4, "release", "jobrelease", 0, 1.0),
+        (5, "finalizer", "jobfinalizer", 3, 1.0),
     ]
 
 
@@ -202,9 +221,10 @@ def test_a_task_that_is_reactivated_counts_anew(tell: Tell, ask: Ask) -> None:
 def test_a_job_that_is_made_again_leaves_its_former_life_behind(tell: Tell, ask: Ask) -> None:
     where: dict[str, Any] = {"job": JOB_1, "node": NODE_1}
     tell([CREATED, ADDED, ev.PreparationStarted(execution=ExecutionId(1), **where), ev.ReleaseOwed(**where)])
+    tell([ev.FinalizerAbandoned(cause="x", **where)])
     tell([ev.JobTerminating(job=JOB_1, reason="x"), ev.JobCompleted(job=JOB_1), ev.JobDeleting(job=JOB_1), ev.JobDeleted(job=JOB_1), CREATED])
     assert ask("SELECT state, ended_at, terminate_reason FROM jobs") == [{"state": "active", "ended_at": None, "terminate_reason": None}]
-    assert [ask(f"SELECT * FROM {view}") for view in ("tasks", "preparations", "releases")] == [[], [], []]
+    assert [ask(f"SELECT * FROM {view}") for view in ("tasks", "preparations", "releases", "finalizers")] == [[], [], [], []]
 
 
 def test_a_node_shows_its_boot_and_incarnation(tell: Tell, ask: Ask) -> None:

@@ -20,6 +20,7 @@ from jobledger.core.ids import SECOND, Duration, ExecutionId, JobId, Micros, Nod
 from jobledger.core.owed import take_fresh
 from jobledger.core.specs import (
     EnvironmentSetting,
+    FinalizerSpec,
     JobConstraints,
     JobSpec,
     MetadataItem,
@@ -82,7 +83,7 @@ class Story:
         return next(iter(self.world.jobs[JobId(job)].preparations))
 
 
-def job(name: str, pool: str = "main", *, limit: Duration | None = None, **preparation: Any) -> JobSpec:
+def job(name: str, pool: str = "main", *, limit: Duration | None = None, **more: Any) -> JobSpec:
     return JobSpec(
         id=JobId(name),
         pool_info=PoolInfo(pool_id=PoolId(pool)),
@@ -90,9 +91,10 @@ def job(name: str, pool: str = "main", *, limit: Duration | None = None, **prepa
         constraints=JobConstraints(max_wall_clock_time=limit, max_task_retry_count=1),
         common_environment_settings=(EnvironmentSetting(name="GREETING", value='a "quoted" $value\n'),),
         metadata=(MetadataItem(name="team", value="golden"),),
-        job_preparation_task=PreparationSpec(command_line="prepare it", constraints=TaskConstraints(max_task_retry_count=1), **preparation),
+        job_preparation_task=PreparationSpec(command_line="prepare it", constraints=TaskConstraints(max_task_retry_count=1)),
         job_release_task=ReleaseSpec(command_line="release it"),
         uses_task_dependencies=True,
+        **more,
     )
 
 
@@ -144,6 +146,13 @@ def tell_all(story: Story) -> None:
     tell(q.ReimageNode(node=node, option="taskcompletion", reason="the disk fills up"), q.EnableScheduling(node=node))
     tell(q.RebootNode(node=node, option="taskcompletion"), q.RebootNode(node=node, option="terminate", reason="in a hurry"))
     tell(q.TerminateJob(job=JobId("drained")))
+
+    # One finalizer is cut short and then fails; another one's node is gone.
+    script |= {"jobfinalizer": [Hangs(), Exits(1)]}
+    on_a_node, nowhere = (FinalizerSpec(command_line="finalize it", node_id=NodeId(node)) for node in ("main-1", "main-99"))
+    tell(q.SubmitJob(spec=job("finished", job_finalizer_task=on_a_node), tasks=tasks("only")), q.TerminateJob(job=JobId("finished")))
+    tell(q.RebootNode(node=NodeId("main-1")))
+    tell(q.SubmitJob(spec=job("unfinished", job_finalizer_task=nowhere), tasks=tasks("only")), q.TerminateJob(job=JobId("unfinished")))
 
     # The life of nodes and pools.
     tell(q.DisableScheduling(node=NodeId("main-1")), q.EnableScheduling(node=NodeId("main-1")))

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from ..core import events as e
 from ..core.events import Event
-from ..core.ids import JobId
-from ..core.world import Preparation, Release, World
+from ..core.ids import JobId, place_name
+from ..core.world import Job, Run, World
 from ..engine import Engine
 
 _REFRESH_S: Final = 0.125
@@ -126,11 +126,21 @@ def _view(world: World, job_id: JobId | None) -> Group | Text:
         nodes.add_row(node_id, node.state, run_text(job.preparations.get(node_id)), running, run_text(job.releases.get(node_id)))
     if pool is not None and len(pool.nodes) > _NODES_SHOWN_MAX:
         nodes.add_row(f"and {len(pool.nodes) - _NODES_SHOWN_MAX} more", "", "", "", "")
-    return Group(head, ProgressBar(total=max(total, 1), completed=done, width=60), nodes)
+    shown = [Text(f"finalizer: {finalizer_text(job)}")] if job.spec.job_finalizer_task is not None else []
+    return Group(head, ProgressBar(total=max(total, 1), completed=done, width=60), nodes, *shown)
 
 
-def run_text(run: Preparation | Release | None) -> str:
-    """A preparation or release on one node in a few words."""
+def finalizer_text(job: Job) -> str:
+    """The job's finalizer in a few words: how it is or went, and where; `-` until it is started or abandoned."""
+    finalizer = job.finalizer
+    if finalizer is None:
+        return "-"
+    why = f": {finalizer.abandoned_because}" if finalizer.abandoned_because is not None else ""
+    return f"{run_text(finalizer)} (on {place_name(finalizer.node)}){why}"
+
+
+def run_text(run: Run | None) -> str:
+    """A preparation or release on one node, or a finalizer, in a few words."""
     if run is None:
         return "-"
     if run.state != "completed":
@@ -159,12 +169,19 @@ def telling(event: Event) -> str | None:
             return f"job {event.job}: preparation started on {event.node}"
         case e.PreparationCompleted() | e.ReleaseCompleted():
             what = "preparation" if isinstance(event, e.PreparationCompleted) else "release"
-            how = f"exit {event.exit_code}" if event.exit_code is not None else event.failure.code if event.failure is not None else ""
-            return f"job {event.job}: {what} on {event.node}: {event.result} ({how})"
+            return f"job {event.job}: {what} on {event.node}: {event.result} ({_how(event)})"
         case e.ReleaseStarted():
             return f"job {event.job}: release started on {event.node}"
         case e.ReleaseAbandoned():
             return f"job {event.job}: release on {event.node} abandoned: {event.cause}"
+        case e.FinalizerStarted():
+            return f"job {event.job}: finalizer started on {place_name(event.node)}"
+        case e.FinalizerCompleted():
+            return f"job {event.job}: finalizer: {event.result} ({_how(event)})"
+        case e.FinalizerInterrupted():
+            return f"job {event.job}: finalizer on {place_name(event.node)} cut short: {event.cause}"
+        case e.FinalizerAbandoned():
+            return f"job {event.job}: finalizer abandoned: {event.cause}"
         case e.TaskRetried():
             return f"job {event.job}: task {event.task} exited {event.exit_code}, to be tried again"
         case e.TaskRequeued():
@@ -179,3 +196,9 @@ def telling(event: Event) -> str | None:
             return f"node {event.node}: start task failed"
         case _:
             return None
+
+
+def _how(event: e.PreparationCompleted | e.ReleaseCompleted | e.FinalizerCompleted) -> str:
+    if event.exit_code is not None:
+        return f"exit {event.exit_code}"
+    return event.failure.code if event.failure is not None else ""

@@ -62,7 +62,7 @@ def status(job: str | None, ledger: Path, root: Path, as_json: bool) -> None:
 
     With JOB: its state and task counts, why it is not further, preparation and release on each node, what failed, and where output lies.
     With --json that is Azure Batch's objects under job, tasks, jobPreparationAndReleaseTaskStatus, taskCounts and
-    taskSlotCounts, and the ledger's position.
+    taskSlotCounts, and the ledger's position; a job with a finalizer has a jobFinalizerTaskStatus too.
 
     \b
       jobledger status
@@ -314,7 +314,8 @@ def _up_to(recorded_events: Iterable[RecordedEvent], until: int | None, after: i
 def log(job: str, task: str, node: str | None, stderr: bool, follow: bool, ledger: Path, root: Path) -> None:
     """Print the output of a task's latest run.
 
-    TASK may be the id of the job preparation or release task (jobpreparation and jobrelease, unless the job names them otherwise).
+    TASK may be the id of the job preparation task, release task or finalizer (jobpreparation, jobrelease and jobfinalizer, unless the job
+    names them otherwise).
 
     \b
       jobledger log sample task001

@@ -15,14 +15,14 @@ import attrs
 from ..core.events import STORED
 from ..core.explain import Reason
 from ..core.failure import FailureInfo
-from ..core.ids import Duration, Micros, NodeId
+from ..core.ids import Duration, Micros, NodeId, place_name
 from ..core.ports import RecordedEvent
 from ..core.specs import JobConstraints, JobSpec, MetadataItem, PoolInfo, PoolSpec, TaskSpec
 from ..core.world import Job, Node, Pool, Run, Task, World
 from ..durations import for_people
 from ..eventstore import rfc3339
 from ..views import reason_of, task_counts
-from .progress import run_text
+from .progress import finalizer_text, run_text
 
 FAILURES_SHOWN_MAX: Final = 20
 """Failures that `status JOB` lists; it says how many more there are, and `tasks` shows them all."""
@@ -111,6 +111,9 @@ def job_status(world: World, job: Job, reasons: Sequence[Reason], root: Path, no
     if rows := list(_node_rows(world, job)):
         yield ""
         yield from columns(("node", "state", "preparation", "tasks run", "release"), rows)
+    if job.spec.job_finalizer_task is not None:
+        yield ""
+        yield printable(f"finalizer: {finalizer_text(job)}")
     yield from _failures(job)
     if rows:
         yield ""
@@ -141,6 +144,9 @@ def _failures(job: Job) -> Iterator[str]:
         runs.append((job.spec.job_release_task.id, dict(job.releases)))
     for name, on_nodes in runs:
         rows += [(name, node, failure_text(run.failure, run.exit_code)) for node, run in on_nodes.items() if run.failure is not None]
+    if (finalizer := job.finalizer) is not None and finalizer.failure is not None and job.spec.job_finalizer_task is not None:
+        failed = failure_text(finalizer.failure, finalizer.exit_code)
+        rows.append((job.spec.job_finalizer_task.id, place_name(finalizer.node), failed))
     rows += [
         (task.spec.id, task.node or "", failure_text(task.failure, task.exit_code))
         for task in job.tasks.values()

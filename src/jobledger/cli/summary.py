@@ -1,4 +1,4 @@
-"""What `run` prints at the end: per node, preparation and release exit codes and the tasks that ran; and where output lies."""
+"""What `run` prints at the end: per node, preparation and release exit codes and the tasks that ran; the finalizer; and where output lies."""
 
 import shlex
 from collections import Counter
@@ -11,7 +11,7 @@ from ..core.explain import explain as explain_state
 from ..core.world import Job, World
 from ..engine import DEFAULT_LEDGER, DEFAULT_ROOT
 from .common import counted
-from .progress import run_text
+from .progress import finalizer_text, run_text
 
 _FAILURES_SHOWN_MAX: Final = 20
 
@@ -34,6 +34,8 @@ def print_summary(world: World, job: Job, *, root: Path, ledger: Path, explain: 
             release = job.releases.get(node)
             why = f" ({release.abandoned_because})" if release is not None and release.abandoned_because is not None else ""
             click.echo(f"  Release:     {run_text(release)}{why}")
+    if job.spec.job_finalizer_task is not None:
+        click.echo(f"\nFinalizer: {finalizer_text(job)}")
     _print_failures(job)
     if explain:
         for entry in explain_state(world, job.id, None):

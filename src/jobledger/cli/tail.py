@@ -17,6 +17,8 @@ import click
 from ..core.errors import ExecutorError, RequestRefused
 from ..core.events import (
     Event,
+    FinalizerCompleted,
+    FinalizerInterrupted,
     JobDeleted,
     PreparationCompleted,
     PreparationDue,
@@ -57,7 +59,7 @@ def path_on(world: World, job: Job, task: TaskId, which: Which, root: Path) -> P
 
 
 def where_ran(job: Job, task: str, node: str | None) -> NodeId | None:
-    """The node whose output of `task` (or of the preparation or release task by its id) is meant; None where it has not run yet.
+    """The node whose output of `task` (or of the preparation task, release task or finalizer by its id) is meant; None where it has not run yet.
 
     Refused: TaskNotFound, and FileNotFound where it never ran there.  Raises `click.UsageError` where several nodes ran it.
     """
@@ -74,12 +76,14 @@ def where_ran(job: Job, task: str, node: str | None) -> NodeId | None:
 
 
 def _nodes_that_ran(job: Job, task: str) -> list[NodeId] | None:
-    """The nodes that ran the job's preparation or release, or None where `task` is one of its tasks."""
+    """The nodes that ran the job's preparation, release or finalizer, or None where `task` is one of its tasks."""
     match _kind(job, task):
         case "preparation":
             return [node for node, preparation in job.preparations.items() if preparation.launches]
         case "release":
             return [node for node, release in job.releases.items() if release.launches]
+        case "finalizer":
+            return [job.finalizer.node] if job.finalizer is not None and job.finalizer.launches else []
         case "task":
             find_task(job, task)
             return None
@@ -122,6 +126,8 @@ def _is_over(job: Job, task: TaskId, node: NodeId | None) -> bool:
     kind = _kind(job, task)
     if kind == "task":
         return job.tasks[task].state == "completed"
+    if kind == "finalizer":
+        return job.finalizer is None or job.finalizer.state != "running"
     runs = job.preparations if kind == "preparation" else job.releases
     return node is not None and runs[node].state != "running"
 
@@ -137,15 +143,19 @@ def _ends(event: Event, job: Job, task: TaskId, node: NodeId | None) -> bool:
             return event.node == node and _kind(job, task) == "preparation"
         case ReleaseCompleted() | ReleaseInterrupted():
             return event.node == node and _kind(job, task) == "release"
+        case FinalizerCompleted() | FinalizerInterrupted():
+            return _kind(job, task) == "finalizer"
         case _:
             return False
 
 
-def _kind(job: Job, task: str) -> Literal["preparation", "release", "task"]:
+def _kind(job: Job, task: str) -> Literal["preparation", "release", "finalizer", "task"]:
     if job.spec.job_preparation_task is not None and task == job.spec.job_preparation_task.id:
         return "preparation"
     if job.spec.job_release_task is not None and task == job.spec.job_release_task.id:
         return "release"
+    if job.spec.job_finalizer_task is not None and task == job.spec.job_finalizer_task.id:
+        return "finalizer"
     return "task"
 
 

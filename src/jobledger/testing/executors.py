@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, TypeVar
 import attrs
 import psutil
 import pytest
+from attrs import evolve
 
 from jobledger.core.commands import (
     BootNode,
@@ -30,6 +31,7 @@ from jobledger.core.commands import (
     Launch,
     RetireNode,
     RunCommand,
+    RunFinalizer,
     RunPreparation,
     RunRelease,
     RunStartTask,
@@ -50,6 +52,8 @@ from jobledger.core.reports import (
     Report,
 )
 from jobledger.core.specs import EnvironmentSetting
+
+from .environment import FACTS, check_environment
 
 BOUND_S: Final = 20.0
 """What no test should ever need; an executor that hangs fails instead of hanging the suite."""
@@ -314,9 +318,14 @@ class ExecutorConformance:
 
         self.drive(tmp_path, play)
 
-    @pytest.mark.parametrize("kind", ["starttask", "preparation", "task", "release"])
+    @pytest.mark.parametrize("kind", ["starttask", "preparation", "task", "release", "finalizer"])
     def test_the_environment_is_that_of_azure(self, tmp_path: Path, kind: str) -> None:
-        settings = {"MINE": "two\nlines, 'quotes' and \u00fc", "AZ_BATCH_POOL_ID": "forged", "JOBLEDGER_EXECUTION": "forged"}
+        settings = {
+            "MINE": "two\nlines, 'quotes' and \u00fc",
+            "AZ_BATCH_POOL_ID": "forged",
+            "JOBLEDGER_EXECUTION": "forged",
+            "JOBLEDGER_TASKS_FAILED": "forged",
+        }
         command_line = f"{shlex.quote(self.python)} -c {shlex.quote(SHOW_ENVIRONMENT)}"
 
         async def play(driver: Driver) -> None:
@@ -328,12 +337,15 @@ class ExecutorConformance:
                     command = RunPreparation(launch=launch(1, command_line, task="prep", environment=settings))
                 case "release":
                     command = RunRelease(launch=launch(1, command_line, task="rel", environment=settings))
+                case "finalizer":
+                    facts = tuple(EnvironmentSetting(name=name, value=value) for name, value in FACTS.items())
+                    command = RunFinalizer(launch=evolve(launch(1, command_line, task="last", environment=settings), facts=facts))
                 case _:
                     command = RunTask(launch=launch(1, command_line, task="t", environment=settings))
             driver.submit(command)
             assert (await driver.exit(1)).exit_code == 0
             variables, here = json.loads(read_output_of(driver.executor, command.launch))
-            check_environment(variables, here, kind, command.launch.task)
+            check_environment(variables, here, kind, command.launch, LEDGER_ID)
             assert variables["MINE"] == settings["MINE"]
             assert variables["PATH"] == os.environ["PATH"]
 
@@ -564,30 +576,3 @@ class ExecutorConformance:
             assert isinstance(await driver.end(2), ExecutionNotStarted)
 
         self.drive(tmp_path, play)
-
-
-def check_environment(variables: Mapping[str, str], here: str, kind: str, task: str) -> None:
-    """Azure's variables as the semantics reference lists them (section 3.7), and the execution's identity."""
-    node = variables["AZ_BATCH_NODE_ROOT_DIR"]
-    work = f"{node}/workitems/{JOB}/job-1"
-    folder = f"{node}/startup" if kind == "starttask" else f"{work}/{task}"
-    expected = {
-        "AZ_BATCH_POOL_ID": POOL,
-        "AZ_BATCH_NODE_ID": NODE,
-        "AZ_BATCH_NODE_IS_DEDICATED": "true",
-        "AZ_BATCH_NODE_SHARED_DIR": f"{node}/shared",
-        "AZ_BATCH_NODE_STARTUP_DIR": f"{node}/startup",
-        "AZ_BATCH_NODE_MOUNTS_DIR": f"{node}/fsmounts",
-        "AZ_BATCH_TASK_DIR": folder,
-        "AZ_BATCH_TASK_WORKING_DIR": f"{folder}/wd",
-        "JOBLEDGER_EXECUTION": f"{LEDGER_ID}.1",
-    }
-    if kind != "starttask":
-        expected |= {"AZ_BATCH_JOB_ID": JOB, "AZ_BATCH_TASK_ID": task}
-    if kind in ("task", "release"):
-        expected |= {"AZ_BATCH_JOB_PREP_DIR": f"{work}/prep", "AZ_BATCH_JOB_PREP_WORKING_DIR": f"{work}/prep/wd"}
-    told = {name: value for name, value in variables.items() if name.startswith(("AZ_BATCH_", "JOBLEDGER_"))}
-    assert told.keys() >= {"AZ_BATCH_ACCOUNT_NAME", "AZ_BATCH_ACCOUNT_URL"}
-    free = ("AZ_BATCH_ACCOUNT_NAME", "AZ_BATCH_ACCOUNT_URL", "AZ_BATCH_NODE_ROOT_DIR")
-    assert {name: value for name, value in told.items() if name not in free} == expected
-    assert Path(here).samefile(f"{folder}/wd")

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator
 
-from jobledger.core import dependencies, owed
+from jobledger.core import dependencies, finalizer, owed
 from jobledger.core import execution as executions
 from jobledger.core.deadlines import next_deadline
 from jobledger.core.ids import Micros, NodeId
@@ -36,6 +36,12 @@ def _world(world: World) -> Iterator[str]:
         if job.ended_at is None:
             of_pool.setdefault(job.spec.pool_info.pool_id, set()).add(job.id)
     yield from _differs("jobs_of_pool", {pool: set(jobs) for pool, jobs in world.jobs_of_pool.items()}, of_pool)
+    finalizing: dict[str, set[str]] = {}
+    for job in world.jobs.values():
+        spec = job.spec.job_finalizer_task
+        if job.ending and spec is not None and spec.node_id is not None:
+            finalizing.setdefault(spec.node_id, set()).add(job.id)
+    yield from _differs("finalizing", {node: set(jobs) for node, jobs in world.finalizing.items()}, finalizing)
     yield from _differs("owed commands", set(world.owed.now), set(owed.commands(world)))
     yield from _differs("next_execution is above all", all(number < world.next_execution for number in world.executions), True)
     yield from _differs("next deadline", next_deadline(world), min(_limits(world), default=None))
@@ -112,7 +118,9 @@ def _job(world: World, job: Job) -> Iterator[str]:
     yield from _queue(job)
     yield from _dependencies(job)
     yield from _differs("live", set(job.live), set(live))
-    unstopped = {number for number, one in live.items() if one.kind != "release" and (one.stop is None or one.stop.then == "requeue")}
+    unstopped = {
+        number for number, one in live.items() if one.kind not in {"release", "finalizer"} and (one.stop is None or one.stop.then == "requeue")
+    }
     yield from _differs("unstopped", set(job.unstopped), unstopped)
     yield from _differs("stopping", job.stopping, sum(one.kind == "task" and one.stop is not None for one in live.values()))
     yield from _differs("owed", set(job.owed), {node for node, release in job.releases.items() if release.state == "owed"})
@@ -120,6 +128,7 @@ def _job(world: World, job: Job) -> Iterator[str]:
     yield from _differs("payable", set(job.payable), up_or_gone)
     yield from _differs("releasing", job.releasing, sum(release.state == "running" for release in job.releases.values()))
     yield from _differs("releasing executions", job.releasing, sum(one.kind == "release" for one in live.values()))
+    yield from _differs("finalizing executions", finalizer.running(job), any(one.kind == "finalizer" for one in live.values()))
     for node, preparation in job.preparations.items():
         waiting = {task.spec.id for task in job.tasks.values() if task.state == "preparing" and task.node == node}
         yield from _differs(f"waiting on {node}", set(preparation.waiting), waiting)

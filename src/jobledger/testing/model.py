@@ -4,7 +4,8 @@
    makes it a witness: `complaints` lists what must never happen on real machines, such as a task on an unprepared node.
 2. Commands for one node arrive in order; each may arrive twice; those still under way are lost when the engine dies.
    Reports arrive in any order, may be repeated, and a report of a start may be lost for good.
-3. A machine that lost its power or its network is told nothing until it is booted again.
+3. The engine's host is always up while there is an engine; `restart_host` is the end of both, and of what runs there.
+4. A machine that lost its power or its network is told nothing until it is booted again.
 """
 
 from typing import Literal
@@ -14,15 +15,21 @@ from attrs import Factory, define
 from jobledger.core import commands as c
 from jobledger.core import reports as r
 from jobledger.core.failure import FailureInfo
-from jobledger.core.ids import START_TASK_ID, ExecutionId, JobId, NodeId, PoolId, TaskId
+from jobledger.core.ids import ENGINE_HOST, START_TASK_ID, ExecutionId, JobId, NodeId, PoolId, TaskId
 from jobledger.core.specs import JobSpec, PoolSpec, ReleaseScope, TaskSpec, UserIdentity
 
-Kind = Literal["starttask", "preparation", "task", "release"]
+Kind = Literal["starttask", "preparation", "task", "release", "finalizer"]
 Fault = Literal["unusable", "lost", "preempted", "wiped"]
 Visit = tuple[JobId, int, NodeId]
 """A job on a node; the number tells jobs apart that had the same id one after the other."""
 
-_KIND: dict[type[c.RunCommand], Kind] = {c.RunStartTask: "starttask", c.RunPreparation: "preparation", c.RunTask: "task", c.RunRelease: "release"}
+_KIND: dict[type[c.RunCommand], Kind] = {
+    c.RunStartTask: "starttask",
+    c.RunPreparation: "preparation",
+    c.RunTask: "task",
+    c.RunRelease: "release",
+    c.RunFinalizer: "finalizer",
+}
 NO_SUCH_PROGRAM = FailureInfo(category="usererror", code="CommandProgramNotFound", message="The specified program is not found")
 NO_SUCH_FILE = FailureInfo(category="usererror", code="BlobNotFound", message="The file to be fetched is not there")
 NOT_UPLOADED = FailureInfo(category="usererror", code="FileUploadContainerNotFound", message="There is no such container")
@@ -55,7 +62,7 @@ class Machine:
 
 @define
 class ModelExecutor:
-    machines: dict[NodeId, Machine] = Factory(dict)
+    machines: dict[NodeId, Machine] = Factory(lambda: {ENGINE_HOST: Machine(up=True)})
     programs: dict[ExecutionId, Program] = Factory(dict)
     queues: dict[NodeId, list[c.Command]] = Factory(dict)
     """Commands under way, in order for each node."""
@@ -71,6 +78,8 @@ class ModelExecutor:
     complaints: list[str] = Factory(list)
     released: dict[Visit, int] = Factory(dict)
     """How often a release ran to its own end."""
+    finalized: dict[Visit, int] = Factory(dict)
+    """How often a finalizer did."""
     started: list[tuple[Kind, Visit]] = Factory(list)
     """Every program of a job that was started, in order."""
     in_doubt: list[tuple[Kind, Visit]] = Factory(list)
@@ -83,7 +92,7 @@ class ModelExecutor:
         """A job was created anew."""
         self.specs[spec.id] = spec
         self.lives[spec.id] = self.lives.get(spec.id, 0) + 1
-        for of_job in (spec.job_preparation_task, spec.job_release_task):
+        for of_job in (spec.job_preparation_task, spec.job_release_task, spec.job_finalizer_task):
             if of_job is not None:
                 self.users[(spec.id, of_job.id)] = of_job.user_identity
 
@@ -140,8 +149,8 @@ class ModelExecutor:
         )
         program.last_word = report
         self._tell(report, program)
-        if program.visit is not None and program.kind == "release" and not stopped:
-            self.released[program.visit] = self.released.get(program.visit, 0) + 1
+        if program.visit is not None and (ran := self._ran_to_the_end(program.kind)) is not None and not stopped:
+            ran[program.visit] = ran.get(program.visit, 0) + 1
         if program.visit is not None and program.kind == "preparation" and exit_code == 0 and not stopped:
             machine = self.machines[program.launch.node]
             machine.done.add(("prepared", *program.visit[:2]))
@@ -156,6 +165,11 @@ class ModelExecutor:
         machine.this_boot.clear()
         self._lose_programs(node, "the machine lost its power")
         self.reports.append(r.NodeReady(node=node, boot_id=_boot_id(machine)))
+
+    def restart_host(self) -> None:
+        """The engine's host goes down, and with it the engine; it comes up as another boot."""
+        self._lose_programs(ENGINE_HOST, "the host was rebooted while it ran")
+        self.lose_mail()
 
     def fault(self, node: NodeId, fault: Fault) -> r.NodeFaulted:
         """The node fails; what runs on one that is lost goes on there, unseen."""
@@ -304,12 +318,17 @@ class ModelExecutor:
             if (other := self.programs[number]) is not program and other.visit is not None and other.visit[:2] == (job, life)
         ]
         what = f"{program.kind} {program.launch.task} of job {job} starts on {node}"
+        if program.kind != "finalizer":
+            self._complain_if(any(kind == "finalizer" and visit[:2] == (job, life) for kind, visit in self.started), f"{what} after its finalizer")
         if program.kind == "task":
             self._complain_if(any(other.launch.task == program.launch.task for other in beside), f"{what} while it runs elsewhere")
             self._complain_if(any(kind == "release" and visit[:2] == (job, life) for kind, visit in self.started), f"{what} after a release ran")
             self._complain_if(not self._is_prepared(job, life, node), f"{what}, which is not prepared")
         elif program.kind == "preparation":
             self._complain_if(any(other.kind == "preparation" and other.visit == program.visit for other in beside), f"{what} twice at a time")
+        elif program.kind == "finalizer":
+            self._complain_if(bool(beside), f"{what} while others of the job run")
+            self._complain_if(any((of_job, of_life) == (job, life) for of_job, of_life, _ in self.finalized), f"{what} a second time")
         elif program.kind == "release":
             self._complain_if(any(other.kind != "release" or other.visit == program.visit for other in beside), f"{what} while others of the job run")
             self._complain_if(bool(self.released.get(program.visit)), f"{what} a second time")
@@ -354,14 +373,19 @@ class ModelExecutor:
 
     def _unsee(self, program: Program, node: NodeId) -> None:
         """Its end was not reported in time: nobody knows of it, and it may have to run again."""
-        if program.kind == "release" and program.visit is not None and program.launch.node == node:
-            self.released.pop(program.visit, None)
+        if program.visit is not None and program.launch.node == node and (ran := self._ran_to_the_end(program.kind)) is not None:
+            ran.pop(program.visit, None)
 
     def _lose_programs(self, node: NodeId, reason: str) -> None:
         for program in self._on(node):
             program.state = "lost"
             program.last_word = r.ExecutionLost(execution=program.launch.execution, reason=reason)
             self._tell(program.last_word, program)
+
+    def _ran_to_the_end(self, kind: Kind) -> dict[Visit, int] | None:
+        """Where it is counted how often programs of a kind ran to their own end, if it is."""
+        counted: dict[Kind, dict[Visit, int]] = {"release": self.released, "finalizer": self.finalized}
+        return counted.get(kind)
 
     def _visit(self, launch: c.Launch) -> Visit | None:
         return (launch.job, self.lives[launch.job], launch.node) if launch.job is not None else None

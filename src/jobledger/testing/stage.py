@@ -58,6 +58,7 @@ class Stage:
         self.log: list[tuple[e.Event, Micros]] = []
         self.rows: Final[set[RowTaken]] = rows if rows is not None else set()
         self.now = Micros(0)
+        self.host_boots = 0
         self.broken: str | None = None
         """What was found first, if anything: nothing that comes after it means much."""
 
@@ -97,6 +98,24 @@ class Stage:
         owed.reissue(self.world)
         self._pass_on([])
         self.executor.recognise([execution.id for execution in owed.running(self.world)])
+
+    def restart_host(self) -> None:
+        """The engine's host is rebooted under it, and the engine that then starts tells of another boot."""
+        self.executor.restart_host()
+        self.host_boots += 1
+        self.crash()
+        self.start_engine()
+
+    def start_engine(self) -> None:
+        """An engine says that it has started, and in which boot of its host."""
+        self.now = Micros(self.now + SECOND // 10)
+        batch = [Decided(e.EngineStarted(version="0", host="host", pid=1, epoch=self.host_boots, boot_id=f"boot-{self.host_boots}"), None)]
+        evolve(self.world, batch[0].event, self.now)
+        settle(self.world, self.now, batch)
+        for decided in batch:
+            self._record(decided.event)
+        self._judge_world("a start of the engine")
+        self._pass_on(batch)
 
     def deliver(self, node: NodeId, *, again: bool = False, launches: bool = True, obeys: bool = True, uploads: bool = True) -> None:
         """Let the next command for a node arrive."""
@@ -164,15 +183,19 @@ class Stage:
         self.judge_record()
 
     def judge_record(self) -> None:
-        """Hold the ledger against what the executor remembers of the releases that ran."""
+        """Hold the ledger against what the executor remembers of the releases and finalizers that ran."""
         told: Counter[tuple[JobId, int, NodeId]] = Counter()
+        told_last: Counter[tuple[JobId, int, NodeId]] = Counter()
         lives: Counter[JobId] = Counter()
         for event, _ in self.log:
             if isinstance(event, e.JobCreated):
                 lives[event.job] += 1
             elif isinstance(event, e.ReleaseCompleted) and event.exit_code is not None and event.exit_code != 143:
                 told[(event.job, lives[event.job], event.node)] += 1
-        ran = self.executor.released
+            elif isinstance(event, e.FinalizerCompleted) and event.exit_code is not None and event.exit_code != 143:
+                told_last[(event.job, lives[event.job], event.node)] += 1
+        ran, ran_last = self.executor.released, self.executor.finalized
+        self._hold(told_last == Counter(ran_last), f"the ledger tells of finalizers {dict(told_last)}, and the executor ran {ran_last}")
         self._hold(told == Counter(ran), f"the ledger tells of releases {dict(told)}, and the executor ran {ran}")
 
     # --- judging -------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from jobledger.core import reports as r
 from jobledger.core import requests as q
 from jobledger.core import specs as s
 from jobledger.core.decide import ClockAdvanced
-from jobledger.core.ids import SECOND, Duration, ExecutionId, JobId, Micros, NodeId, PoolId, TaskId
+from jobledger.core.ids import ENGINE_HOST, SECOND, Duration, ExecutionId, JobId, Micros, NodeId, PoolId, TaskId
 
 from .model import Fault
 from .stage import RowTaken, Stage
@@ -109,6 +109,17 @@ releases = st.builds(
     max_wall_clock_time=st.sampled_from([Duration(2 * SECOND), Duration(900 * SECOND)]),
     release_scope=st.sampled_from(["taskRan", "taskRan", "prepared", "attempted"]),
     user_identity=IDENTITIES,
+    output_files=OUTPUTS,
+)
+
+
+finalizers = st.builds(
+    s.FinalizerSpec,
+    command_line=st.just("finalize"),
+    max_wall_clock_time=st.sampled_from([Duration(2 * SECOND), Duration(900 * SECOND)]),
+    node_id=st.sampled_from([None, None, NodeId("p-1"), NodeId("p-2"), NodeId("no-such-node")]),
+    user_identity=IDENTITIES,
+    resource_files=RESOURCES,
     output_files=OUTPUTS,
 )
 
@@ -217,6 +228,7 @@ def jobs(draw: st.DrawFn, pool_ids: Sequence[PoolId]) -> s.JobSpec:
         on_all_tasks_complete=draw(st.sampled_from(["noaction", "terminatejob"])),
         uses_task_dependencies=draw(MOSTLY),
         on_task_failure="performexitoptionsjobaction" if draw(RARELY) else "noaction",
+        job_finalizer_task=draw(st.none() | finalizers),
     )
 
 
@@ -236,6 +248,7 @@ class CoreWalk(RuleBasedStateMachine):
     def begin(self, pool: s.PoolSpec, job: s.JobSpec, first: tuple[s.TaskSpec, ...], steps: int, nodes_return: bool) -> None:
         """A pool, most often up, and a job that may have come some way."""
         self.nodes_return = nodes_return
+        self.stage.start_engine()
         self.stage.take(q.CreatePool(spec=pool))
         self._calm(min(steps, 2))
         self.stage.take(q.SubmitJob(spec=job, tasks=_allowed(job, first)))
@@ -342,6 +355,22 @@ class CoreWalk(RuleBasedStateMachine):
     @rule()
     def the_engine_dies(self) -> None:
         self.stage.crash()
+
+    @rule()
+    def the_host_of_the_engine_is_rebooted(self) -> None:
+        self.stage.restart_host()
+
+    @precondition(lambda self: self._running("finalizer"))
+    @rule(pick=PICK, wish=st.sampled_from([REBOOT, REIMAGE, REMOVE, None]), option=OPTIONS, calm=CALM)
+    def what_runs_a_finalizer_goes_down(self, pick: int, wish: NodeWish | None, option: s.NodeOption, calm: int) -> None:
+        node = self.stage.executor.programs[_pick(pick, self._running("finalizer"))].launch.node
+        if node == ENGINE_HOST:
+            self.stage.restart_host()
+        elif wish is None:
+            self.stage.executor.cut_power(node)
+        else:
+            self.stage.take(wish(node, option))
+        self._calm(calm)
 
     # --- jobs and tasks ------------------------------------------------------------------------------------
 
@@ -529,7 +558,7 @@ class CoreWalk(RuleBasedStateMachine):
         return [node.id for node in self.stage.world.nodes.values() if node.draining is not None]
 
     def _machines_up(self) -> list[NodeId]:
-        return [node for node, machine in self.stage.executor.machines.items() if machine.up and machine.reachable]
+        return [node for node, machine in self.stage.executor.machines.items() if machine.up and machine.reachable and node != ENGINE_HOST]
 
 
 def _pick(pick: int, among: Sequence[T]) -> T:

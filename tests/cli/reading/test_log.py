@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from jobledger.core.specs import FinalizerSpec
 from jobledger.testing.scenario import Hangs
 
 LEDGER = Path(".jobledger/ledger.db")
@@ -92,3 +93,46 @@ def test_followed_output_grows_through_retries_until_the_task_has_ended(start, i
     assert engine.returncode == 0
     tasks = json.loads(invoke("tasks", "sample", "--json").stdout)["tasks"]
     assert tasks[0]["executionInfo"]["retryCount"] == 1
+
+
+# --- finalizers -----------------------------------------------------------------------------------------------
+
+HOST_OUTPUT = Path(".jobledger/nodes/.engine/.engine/workitems/sample/job-1/jobfinalizer/stdout.txt")
+
+
+def test_the_output_of_a_finalizer_is_found_on_the_engines_host(invoke, record, scenario):
+    record(scenario("t1", job_finalizer_task=FinalizerSpec(command_line="finalize")))
+    HOST_OUTPUT.parent.mkdir(parents=True)
+    HOST_OUTPUT.write_text("all done\n")
+    assert invoke("log", "sample", "jobfinalizer").stdout == "all done\n"
+    assert invoke("log", "sample", "jobfinalizer", "--follow").stdout == "all done\n"
+
+
+def test_the_output_of_a_finalizer_is_found_on_the_node_that_was_chosen(invoke, record, scenario):
+    record(scenario("t1", job_finalizer_task=FinalizerSpec(command_line="finalize", node_id="p-1")))
+    put("p-1", "jobfinalizer", "stdout.txt", b"all done\n")
+    assert invoke("log", "sample", "jobfinalizer").stdout == "all done\n"
+
+
+def test_a_finalizer_that_has_not_run_has_no_output(invoke, record, scenario):
+    record(scenario("t1", script={"t1": Hangs()}, job_finalizer_task=FinalizerSpec(command_line="finalize")))
+    result = invoke("log", "sample", "jobfinalizer")
+    assert (result.exit_code, result.stderr) == (
+        3,
+        "jobledger: refused (FileNotFound): jobfinalizer of job sample has not run, so there is no output\n",
+    )
+
+
+def test_the_output_of_a_finalizer_is_followed_to_its_end(start, invoke, folder, until, soon):
+    words = "/bin/sh -c 'echo one; n=0; until [ -e go ] || [ $n -gt 600 ]; do sleep 0.05; n=$((n+1)); done; echo two'"
+    job = {"pool": {"id": "p"}, "job": {"id": "sample", "onAllTasksComplete": "terminatejob", "jobFinalizerTask": {"commandLine": words}}}
+    (folder / "job.json").write_text(json.dumps(job))
+    engine = start("run", "job.json", "--quiet")
+    until(lambda: HOST_OUTPUT.exists() and HOST_OUTPUT.read_text(), "the finalizer")
+    log = start("log", "sample", "jobfinalizer", "--follow")
+    assert soon(log, log.stdout.readline) == "one\n"
+    (HOST_OUTPUT.parent / "wd" / "go").touch()
+    out, err = soon(log, log.communicate)
+    assert (log.returncode, out, err) == (0, "two\n", "")
+    soon(engine, engine.communicate)
+    assert engine.returncode == 0

@@ -8,7 +8,7 @@ import pytest
 from jobledger.core.ids import Duration, Micros
 from jobledger.core.reports import NodeFaulted
 from jobledger.core.requests import TerminateJob
-from jobledger.core.specs import TaskConstraints, TaskSpec
+from jobledger.core.specs import FinalizerSpec, TaskConstraints, TaskSpec
 from jobledger.engine import wall_clock
 from jobledger.eventstore import SqliteStore
 from jobledger.owner import new_name
@@ -202,3 +202,34 @@ def test_explain_a_job_and_a_task(invoke, record, scenario):
     assert "NoFreeSlot" in [reason["code"] for reason in found["reasons"]]
     assert all(set(reason) <= {"code", "text", "subject"} and None not in reason.values() for reason in found["reasons"])
     assert "task" not in json.loads(invoke("explain", "sample", "--json").stdout)
+
+
+# --- finalizers -----------------------------------------------------------------------------------------------
+
+
+def finalized_by(node=None):
+    return FinalizerSpec(command_line="finalize", node_id=node)
+
+
+def test_status_tells_how_the_finalizer_is_and_where(invoke, record, scenario):
+    record(scenario("t1", script={"jobfinalizer": Hangs()}, job_finalizer_task=finalized_by()))
+    told = invoke("status", "sample").stdout
+    assert "finalizer: running (on the engine's host)" in told.splitlines()
+    assert "all else is done, and the finalizer is running on the engine's host" in told
+    assert "the finalizer is running on the engine's host (Finalizing)" in invoke("explain", "sample").stdout
+    assert json.loads(invoke("status", "sample", "--json").stdout)["jobFinalizerTaskStatus"]["state"] == "running"
+
+
+def test_status_tells_how_the_finalizer_failed(invoke, record, scenario, row):
+    record(scenario("t1", script={"jobfinalizer": Exits(3)}, job_finalizer_task=finalized_by()))
+    told = invoke("status", "sample").stdout
+    assert "finalizer: exit 3 (on the engine's host)" in told.splitlines()
+    assert row(told, "jobfinalizer")[1:] == [
+        "the engine's host",
+        "FailureExitCode (exit 3): The task exited with an exit code representing a failure",
+    ]
+
+
+def test_status_tells_why_the_finalizer_never_ran(invoke, record, scenario):
+    record(scenario("t1", job_finalizer_task=finalized_by("p-9")))
+    assert "finalizer: abandoned (on p-9): there is no such node" in invoke("status", "sample").stdout.splitlines()
