@@ -3,6 +3,8 @@ between jobs of a shared pool, and logs kept.
 """
 
 import http.server
+import subprocess
+import sys
 import tarfile
 import threading
 from contextlib import closing, contextmanager
@@ -15,6 +17,7 @@ from jobledger import SqliteStore
 from jobledger.core import events as e
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+FTP_SERVER = Path(__file__).parents[1] / "executors" / "serve_ftp.py"
 LEDGER = Path(".jobledger/ledger.db")
 
 
@@ -65,7 +68,7 @@ def test_common_data_is_fetched_once_on_each_node_and_used_by_every_task_there(i
     assert result.exit_code == 0, result.output
     used = {event.node for event in events(e.TaskRunning)}
     assert asked == ["/words.txt"] * len(used)
-    assert (output("words-with-a"), output("first-word")) == ("6", "anchor")
+    assert (output("words-with-a"), output("first-word")) == ("8", "anchor")
     assert not list(Path(".jobledger/nodes").rglob("shared/words")), "release has removed it"
 
 
@@ -78,11 +81,24 @@ def test_outputs_on_a_shared_pool_are_deleted_before_the_next_job(invoke):
     assert len(events(e.PoolCreated)) == 1
 
 
-@pytest.mark.parametrize("address", ["{}", "file://{}"])
-def test_logs_are_compressed_and_copied_out_by_release(invoke, folder, address):
+@pytest.fixture(params=["a folder", "a file URL", "an object store's URL"])
+def store(request, folder):
+    """Where logs are kept: the folder in which they arrive, and how a job names it."""
     kept = folder / "kept"
     kept.mkdir()
-    result = invoke("run", example("collect_logs.yaml", kept=("/tmp/jobledger-logs", address.format(kept))))
+    if request.param != "an object store's URL":
+        yield kept, f"file://{kept}" if request.param == "a file URL" else str(kept)
+        return
+    pytest.importorskip("fsspec")
+    pytest.importorskip("pyftpdlib")
+    server = subprocess.Popen([sys.executable, FTP_SERVER, kept, "secret"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    yield kept, f"ftp://ann:secret@127.0.0.1:{server.stdout.readline().strip()}"
+    server.communicate(timeout=30)
+
+
+def test_logs_are_compressed_and_copied_out_by_release(invoke, store):
+    kept, address = store
+    result = invoke("run", example("collect_logs.yaml", kept=("/tmp/jobledger-logs", address)))
     assert result.exit_code == 0, result.output
     ran = {event.node for event in events(e.TaskRunning)}
     archives = list((kept / "collect-logs").iterdir())
