@@ -26,6 +26,7 @@ from jobledger import (
 )
 from jobledger.core import requests as q
 from jobledger.core.ids import SECOND, Duration
+from jobledger.core.specs import ExitConditions, ExitOptions, OutputFile, OutputFileContainer, OutputFileDestination, ResourceFile
 from jobledger.executors.local import LocalExecutor
 
 BOUND_S = 30.0
@@ -55,7 +56,13 @@ class Lab:
             job_release_task=ReleaseSpec(command_line=self.says("release", release), **release_task) if release else None,
             **more,
         )
-        self.engine.submit(spec, [self.task(*task) if isinstance(task, tuple) else self.task(task, "true") for task in tasks])
+        self.engine.submit(spec, [self.task_spec(task) for task in tasks])
+
+    def task_spec(self, task):
+        """A task from a specification, from its name, or from its name and what it does."""
+        if isinstance(task, TaskSpec):
+            return task
+        return self.task(*task) if isinstance(task, tuple) else self.task(task, "true")
 
     def task(self, name, then, **more):
         return TaskSpec(id=TaskId(name), command_line=self.says(name, then), **more)
@@ -167,6 +174,15 @@ def test_07_preparation_succeeds_at_its_third_try(lab):
     lab.until_complete()
     assert lab.order() == ["prep", "prep", "prep", "a"]
     assert lab.read(lambda job: job.preparations["p-1"].retries) == 2
+
+
+def test_08_a_preparation_without_its_resource_file_is_not_retried_and_bars_the_node(lab):
+    lab.pool()
+    lab.submit("a", preparation={"resource_files": missing_file(lab), "constraints": TaskConstraints(max_task_retry_count=5)})
+    lab.until(lambda world: world.jobs[JOB].blocked)
+    preparation = lab.read(lambda job: job.preparations["p-1"])
+    assert (preparation.state, preparation.result, preparation.exit_code, preparation.retries) == ("completed", "failure", None, 0)
+    assert (preparation.failure.code, lab.said()) == ("BlobNotFound", Counter())
 
 
 def test_09_preparation_over_its_limit_is_killed_and_not_retried(lab):
@@ -385,6 +401,15 @@ def test_44_a_task_that_exits_3_with_a_retry_left_runs_again(lab):
     assert (lab.order(), lab.task_of("a")) == (["prep", "a", "a"], ("completed", "failure", 3, 1))
 
 
+def test_45_a_task_without_its_resource_file_has_failed_and_is_not_retried(lab):
+    lab.pool()
+    task = lab.task("a", "true", resource_files=missing_file(lab), constraints=TaskConstraints(max_task_retry_count=5))
+    lab.submit(task)
+    lab.until_complete()
+    assert (lab.task_of("a"), lab.read(lambda job: job.tasks["a"].failure.code)) == (("completed", "failure", None, 0), "BlobNotFound")
+    assert lab.order() == ["prep"]
+
+
 def test_46_minus_one_and_always_failing_goes_on_until_it_is_ended(lab):
     lab.pool()
     lab.submit(("a", "exit 3"), constraints=JobConstraints(max_task_retry_count=-1))
@@ -425,6 +450,21 @@ def test_52_two_jobs_on_one_node_prepare_and_release_each_for_itself(lab):
     lab.engine.terminate(JobId("other"))
     lab.engine.wait(JobId("other"), timeout_s=BOUND_S)
     assert lab.said() == lab.said("other") == Counter({"prep@p-1": 1, "a@p-1": 1, "release@p-1": 1})
+
+
+def test_56_an_output_that_cannot_be_uploaded_makes_a_task_fail_that_exited_with_0(lab):
+    lab.pool()
+    nowhere = OutputFileDestination(container=OutputFileContainer(container_url=f"{lab.folder}/no/such/folder"))
+    conditions = ExitConditions(file_upload_error=ExitOptions(job_action="terminate"))
+    task = lab.task("a", "echo x > out", output_files=(OutputFile(file_pattern="out", destination=nowhere),), exit_conditions=conditions)
+    lab.submit(task, constraints=JobConstraints(max_task_retry_count=5), on_task_failure="performexitoptionsjobaction")
+    lab.engine.wait(JOB, timeout_s=BOUND_S)
+    assert lab.task_of("a") == ("completed", "failure", 0, 0)
+    assert lab.read(lambda job: (job.tasks["a"].failure.code, job.terminate_reason)) == ("FileUploadContainerNotFound", "TaskFailed")
+
+
+def missing_file(lab):
+    return (ResourceFile(http_url=f"file://{lab.folder}/nothing-here", file_path="input"),)
 
 
 def reboot(lab, request):
