@@ -45,6 +45,9 @@ _OLDEST_SQLITE: Final = (3, 37, 0)
 
 _MIGRATIONS: Final = Migrations("jobledger")
 
+_VIEWS: Final = frozenset({"0002-views", "0003-finalizers"})
+"""Migrations that only make or change views: without them all events can be read, and a reader need not wait for a writer to come."""
+
 
 @_MIGRATIONS(name="0001-ledger")
 def _ledger(db: Database) -> None:
@@ -135,7 +138,7 @@ def open_reader(path: Path, *, writable: bool) -> Database:
         with _closed_on_error(db):
             _identify(db, path)
             _refuse_newer(db, path)
-            if _MIGRATIONS.pending(db):
+            if {migration.name for migration in _MIGRATIONS.pending(db)} - _VIEWS:
                 raise StoreError(f"the ledger {path} was written by an older version of jobledger: open it once for writing")
             db.execute("PRAGMA query_only = ON")
             return db

@@ -273,15 +273,29 @@ def _make_older(path: Path) -> None:
             sql.execute(f"DROP VIEW {name}")
 
 
-def test_an_older_ledger_is_brought_up_to_date(store: SqliteStore, lease: Lease, path: Path, reopen: Reopen) -> None:
+def test_an_older_ledger_can_be_read_and_is_brought_up_to_date_by_the_first_writer(
+    store: SqliteStore, lease: Lease, path: Path, reopen: Reopen
+) -> None:
     fill(store, lease)
     store.close()
     _make_older(path)
-    with pytest.raises(StoreError, match="older version"):
-        SqliteStore.open(path, read_only=True)
+    before = path.read_bytes()
+    reader = SqliteStore.open(path, read_only=True)
+    assert len(list(reader.read())) == 10
+    reader.close()
+    assert path.read_bytes() == before
     assert len(list(reopen().read())) == 10
     with shell(path) as sql:
         assert sql.execute("SELECT count(*) FROM log").fetchone()[0] == 10
+
+
+def test_a_ledger_whose_tables_are_older_waits_for_a_writer(store: SqliteStore, lease: Lease, path: Path) -> None:
+    fill(store, lease)
+    store.close()
+    with shell(path) as sql:
+        sql.execute("DELETE FROM _sqlite_migrations WHERE name = '0001-ledger'")
+    with pytest.raises(StoreError, match="older version"):
+        SqliteStore.open(path, read_only=True)
 
 
 def _open_together(path: Path, ready: threading.Barrier) -> SqliteStore:
