@@ -1,19 +1,24 @@
 """Become another user, and then the program that is to run as that user: the pid stays the same.
 
-Started by its path as `python -I -S -X utf8 as_user.py launch STATUS` by a supervisor that is root, with the order as JSON on
-stdin; as `... as_user.py probe NAME ROOT` by an engine that asks beforehand.
+Started by its path as `python -I -S -X utf8 as_user.py OPERATION ...`:
 
-1. Nothing of the user's environment is in force before its identity is taken: it comes with the order.  A variable such as
-   LD_PRELOAD must not act as root.
+    launch STATUS             by a supervisor that is root, with the order as JSON on stdin
+    enter                     as the user already, by `through_sudo`, with a channel for stdin
+    probe NAME UID ROOT       by an engine that asks beforehand, as root or through `sudo`
+    signal NUMBER PID:START:GROUP ...   to processes of the user's, through `sudo`
+    remove                    folders of the user's that stdin names, through `sudo`
+
+1. Nothing of the program's environment is in force before its user's identity is taken: it comes with the order.  A variable such
+   as LD_PRELOAD must not act as root.
 2. STATUS is a pipe that ends when the program takes over.  `ready` is said before that is tried, and a line of JSON where it
-   fails: stage, errno and subject, as for a program of the engine's own user.
+   fails: stage, errno and subject, as for a program of the engine's own user.  `enter` hands over the other end of such a pipe.
 3. The name is looked up anew, and refused where it means another user than the one who asked was told.
 
 It imports the standard library only, and reaches its neighbours as `supervisor` does.
 """
 
 # It runs for a few milliseconds, and pathlib would be half of them.
-# ruff: noqa: PTH100, PTH112, PTH120
+# ruff: noqa: PTH100, PTH102, PTH112, PTH120
 
 import json
 import os
@@ -34,8 +39,19 @@ EXIT_REFUSED = 4
 """The probe found a reason why not, and wrote it on stdout."""
 
 
-class Refused(Exception):
-    """The identity cannot be taken; the message says why, and what to do."""
+GO = b"go"
+"""The word by which the program may run."""
+
+
+class Refused(spawn.NotLaunched):
+    """The identity cannot be taken; `str` says why, and what to do."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(spawn.STAGE_IDENTITY, 0, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 def become(name: str, uid: int) -> pwd.struct_passwd:
@@ -72,17 +88,29 @@ def about_closed(folder: str, name: str) -> str:
 
 def main() -> int:
     """Do what was asked for; does not come back where a program takes over."""
-    if sys.argv[1] == "probe":
-        return _probe(*sys.argv[2:])
-    status = int(sys.argv[2])
-    os.set_inheritable(status, False)
+    operation, *arguments = sys.argv[1:]
+    match operation:
+        case "launch":
+            return _launch(int(arguments[0]))
+        case "enter":
+            return _enter()
+        case "probe":
+            return _probe(*arguments)
+        case "signal":
+            return _signal(int(arguments[0]), arguments[1:])
+        case _:
+            return _remove()
+
+
+def line(fact: dict[str, Any]) -> bytes:
+    return json.dumps(fact).encode() + b"\n"
+
+
+def say(status: int, text: bytes) -> None:
     try:
-        _launch(_read_order(), status)
-    except spawn.NotLaunched as refusal:
-        _say(status, _line(refusal.fact))
-    except Refused as refusal:
-        _say(status, _line(spawn.NotLaunched(spawn.STAGE_IDENTITY, 0, str(refusal)).fact))
-    return EXIT_NOT_LAUNCHED
+        os.write(status, text)
+    except OSError:
+        return  # Who listened has died: its successor will find what has become of this process.
 
 
 def _probe(name: str, uid: str, root: str) -> int:
@@ -98,41 +126,114 @@ def _probe(name: str, uid: str, root: str) -> int:
     return EXIT_REFUSED
 
 
-def _read_order() -> dict[str, Any]:
+def _launch(status: int) -> int:
+    os.set_inheritable(status, False)
     with open(0, "rb", closefd=False) as file:
-        order: dict[str, Any] = json.load(file)
-    return order
-
-
-def _launch(order: dict[str, Any], status: int) -> NoReturn:
-    name = order["user"]["name"]
-    account = become(name, order["user"]["uid"])
+        order = json.load(file)
     try:
-        os.chdir(order["folder"])
+        account = become(order["user"]["name"], order["user"]["uid"])
+        _pass_to(order["folder"], account.pw_name)
+        _give_way(order, account, status)
+    except spawn.NotLaunched as refusal:
+        say(status, line(refusal.fact))
+    return EXIT_NOT_LAUNCHED
+
+
+def _enter() -> int:
+    """As `launch`, but `wd` and the output are this user's to make, and who called looks at them before the program runs."""
+    import socket
+
+    with socket.socket(fileno=os.dup(0)) as channel, channel.makefile("rb") as orders:
+        order = json.loads(orders.readline())
+        try:
+            account = become(order["user"]["name"], order["user"]["uid"])
+            _pass_to(os.path.dirname(order["folder"]), account.pw_name)
+            _make_own_folder()
+        except spawn.NotLaunched as refusal:
+            channel.sendall(line(refusal.fact))
+            return EXIT_NOT_LAUNCHED
+        os.setsid()
+        listened, status = os.pipe()
+        socket.send_fds(channel, [b"entered"], [listened])
+        os.close(listened)
+        if channel.recv(len(GO)) != GO:
+            return EXIT_NOT_LAUNCHED
+    try:
+        _give_way(order, account, status)
+    except spawn.NotLaunched as refusal:
+        say(status, line(refusal.fact))
+    return EXIT_NOT_LAUNCHED
+
+
+def _pass_to(folder: str, name: str) -> None:
+    """Go there by its whole name, as the program will.  Raises NotLaunched."""
+    try:
+        os.chdir(folder)
     except OSError as error:
-        if (folder := closed_folder(order["folder"])) is not None:
-            raise Refused(about_closed(folder, name)) from None
+        if (closed := closed_folder(folder)) is not None:
+            raise Refused(about_closed(closed, name)) from None
         raise spawn.NotLaunched(spawn.STAGE_FOLDER, error.errno or 0) from None
+
+
+def _make_own_folder() -> None:
+    """Make `wd` and the output here, for us and for the group of the task's folder, and go on there.  Raises NotLaunched."""
+    mask = os.umask(0)
+    stage = spawn.STAGE_FOLDER
+    try:
+        os.mkdir("wd", 0o770)
+        stage = spawn.STAGE_OUTPUT
+        for number, name in enumerate(spawn.OUTPUTS, 1):
+            output = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW, 0o660)
+            os.dup2(output, number)
+        os.chdir("wd")
+    except OSError as error:
+        raise spawn.NotLaunched(stage, error.errno or 0) from None
+    finally:
+        os.umask(mask)
+
+
+def _give_way(order: dict[str, Any], account: pwd.struct_passwd, status: int) -> NoReturn:
+    """Become the program.  Raises NotLaunched."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
+    name = account.pw_name
     own = {"HOME": account.pw_dir, "USER": name, "LOGNAME": name, **order["environment"]}
     environment = {os.fsencode(variable): os.fsencode(value) for variable, value in own.items()}
     words = [os.fsencode(word) for word in order["arguments"]]
+    say(status, spawn_as.READY + b"\n")
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored, signal.SIG_DFL)  # Python ignores these, and a program would inherit that
-    _say(status, spawn_as.READY + b"\n")
     spawn.execute(words, environment)
 
 
-def _line(fact: dict[str, Any]) -> bytes:
-    return json.dumps(fact).encode() + b"\n"
+def _signal(number: int, targets: list[str]) -> int:
+    """Signal the groups of processes that are still who they were."""
+    from . import processes
+
+    groups = set()
+    for pid, start, group in (map(int, target.split(":")) for target in targets):
+        row = processes.look_up(pid)
+        if row is not None and (row.start, row.group) == (start, group):
+            groups.add(group)
+    for group in groups:
+        for one in (number, signal.SIGCONT) if number == signal.SIGTERM else (number,):
+            try:
+                os.killpg(group, one)
+            except OSError:
+                continue  # it has just ended, or is not ours
+    return 0
 
 
-def _say(status: int, line: bytes) -> None:
-    try:
-        os.write(status, line)
-    except OSError:
-        return  # The supervisor died: its successor will find what has become of this process.
+def _remove() -> int:
+    """Remove what of these folders can be removed by this user; the rest is complained of by who asked."""
+    import shutil
+
+    from . import processes
+
+    for folder in json.load(sys.stdin):
+        processes.open_up(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
 
 
 if __name__ == "__main__":

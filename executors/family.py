@@ -11,19 +11,21 @@ import signal
 from collections.abc import Iterable
 from typing import Any
 
-from . import processes
+from . import processes, sudo
 from .processes import Row, Span
 
 MARK = b"JOBLEDGER_EXECUTION"
 NODE_MARK = b"AZ_BATCH_NODE_ROOT_DIR"
+THROUGH_MARK = b"JOBLEDGER_THROUGH_SUDO"
+"""With the user's name: of the process that leads an execution in the stead of a program that runs through `sudo`."""
 
 
 class Execution:
     """One launch, from the claim until nothing of it lives."""
 
     __slots__ = (
-        "began", "ended", "exit", "folder", "foreign", "give_up_at", "group_held", "id", "kill_at", "known", "marks",
-        "node", "pause_s", "pid", "program", "refused", "said", "span", "status", "stop_reached", "stopping", "termed", "tick_at",
+        "began", "ended", "envoy", "exit", "folder", "foreign", "give_up_at", "group_held", "id", "kill_at", "known", "marks",
+        "node", "pause_s", "pid", "program", "refused", "said", "span", "status", "stop_reached", "stopping", "termed", "through", "tick_at",
     )  # fmt: skip
 
     def __init__(self, number: int, node: str, marks: dict[bytes, bytes]) -> None:
@@ -36,6 +38,10 @@ class Execution:
         self.pid: int | None = None
         """The leader's; None where a supervisor died before it wrote it down."""
         self.span: Span = (0, 0)
+        self.through: str | None = None
+        """The user that it runs as through `sudo`: then none of it but the leader can be signalled by us."""
+        self.envoy: int | None = None
+        """The process that takes our last signal there."""
         self.foreign = False
         """Adopted from a supervisor that died: not our child, so its exit code cannot be known."""
         self.group_held = True
@@ -70,7 +76,7 @@ class Family:
         self.leaders: dict[int, Execution] = {}
         """Our children that lead an execution, by pid; the caller keeps it."""
         self.helpers: dict[int, str] = {}
-        """Our children that remove folders, with the node they work on; the caller keeps it."""
+        """Our children that remove folders or take signals to other users, with the node they work on; the caller takes out what has ended."""
         self.subreaper = processes.become_subreaper()
         self._self = os.getpid()
         self._owners: dict[int, Execution] = {}
@@ -131,6 +137,27 @@ class Family:
         found = set() if strange or unwatched else {row.pid for row in table.values() if pid in (row.pid, row.group, row.session)}
         execution.group_held = bool(found)
         return found
+
+    def signal_through_sudo(self, execution: Execution, members: list[Row], number: signal.Signals) -> bool:
+        """Have the user signal what is the user's; False where that cannot be asked now.
+
+        The leader and `sudo`, which are in a group of their own, end when nothing else does.
+        """
+        others = [(row.pid, row.start, row.group) for row in members if row.group != execution.pid]
+        if not others or number == signal.SIGTERM:
+            _signal_group(execution, number)
+        if not others:
+            return True
+        if execution.envoy in self.helpers:
+            return False
+        try:
+            words = sudo.signal_words(execution.through or "", number, others)
+            nothing = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_RDWR, 0) for descriptor in range(3)]
+            execution.envoy = os.posix_spawn(words[0], words, sudo.ENVIRONMENT, file_actions=nothing, setsid=True)
+        except OSError:
+            return False  # no process to be had, or no sudo any more: what cannot be ended is named
+        self.helpers[execution.envoy] = execution.node
+        return True
 
 
 def terminate(execution: Execution, members: list[Row]) -> None:

@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from ..core.specs import UserIdentity
-from . import as_user, spawn_as
+from . import as_user, spawn_as, sudo
 from .as_user import Refused
+from .processes import LINUX, look_up
 
 ROOT: Final = 0
 NOBODY: Final = "nobody"
@@ -33,6 +34,7 @@ class OtherUser:
     name: str
     uid: int
     gid: int
+    through_sudo: bool
 
 
 def order(user: UserIdentity) -> dict[str, Any] | None:
@@ -44,7 +46,7 @@ def order(user: UserIdentity) -> dict[str, Any] | None:
         other = choose(user)
     except Refused as refused:
         return {"refused": str(refused)}
-    return None if other is None else {"name": other.name, "uid": other.uid, "gid": other.gid}
+    return None if other is None else asdict(other)
 
 
 def choose(user: UserIdentity) -> OtherUser | None:
@@ -63,8 +65,16 @@ def choose(user: UserIdentity) -> OtherUser | None:
     if account.pw_uid == own:
         return None
     if own != ROOT:
-        raise Refused(f"the engine runs as '{_name_of(own)}' and cannot become '{name}': run it as root or as '{name}'")
-    return OtherUser(name=name, uid=account.pw_uid, gid=account.pw_gid)
+        _refuse_without_sudo(name, own)
+    return OtherUser(name=name, uid=account.pw_uid, gid=account.pw_gid, through_sudo=own != ROOT)
+
+
+def _refuse_without_sudo(name: str, own: int) -> None:
+    """Raises Refused where it is plain that `sudo` is of no use."""
+    if sudo.find() is None:
+        raise Refused(f"the engine runs as '{_name_of(own)}' and cannot become '{name}': run it as root or as '{name}', or install sudo")
+    if LINUX and look_up(1) is None:
+        raise Refused(f"other users' processes are hidden from the engine (/proc is mounted with hidepid), and so it could not end those of '{name}'")
 
 
 class Inquiry:
@@ -89,20 +99,20 @@ class Inquiry:
 
 def _probe(other: OtherUser, root: Path) -> str | None:
     """Have a process become the user and look whether it may come to the root; why not, if so."""
-    words = [*spawn_as.PYTHON, spawn_as.PROGRAM, "probe", other.name, str(other.uid), str(root)]
+    probe = ["probe", other.name, str(other.uid), str(root)]
     try:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, env={}, timeout=PROBE_TIMEOUT_S, check=False)
+        words = sudo.words(other.name, *probe) if other.through_sudo else [*spawn_as.PYTHON, spawn_as.PROGRAM, *probe]
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, env=sudo.ENVIRONMENT, timeout=PROBE_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         return f"it cannot be told within {PROBE_TIMEOUT_S:.0f} s whether the engine may become '{other.name}': try again"
     except OSError as error:
         return f"it cannot be told whether the engine may become '{other.name}': {error.strerror}; try again"
     if done.returncode == as_user.EXIT_REFUSED:
         return done.stdout.decode(errors="replace")
-    return None if done.returncode == 0 else f"the engine cannot become '{other.name}': {_last_line(done.stderr)}"
-
-
-def _last_line(text: bytes) -> str:
-    return (text.decode(errors="replace").splitlines() or ["no reason was given"])[-1]
+    complaint = done.stderr.decode(errors="replace").splitlines()
+    if done.returncode == 0:
+        return None
+    return sudo.about_refusal(other.name, complaint) if other.through_sudo else f"the engine cannot become '{other.name}': {''.join(complaint[-1:])}"
 
 
 def _name_of(uid: int) -> str:

@@ -22,6 +22,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from . import sudo
+
 LINUX = sys.platform == "linux"
 _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None) if LINUX else None
 
@@ -73,6 +75,15 @@ def lives(pid: int, span: Span) -> bool:
     """Whether the process that started within the span under this pid still runs (a zombie does not)."""
     row = look_up(pid)
     return row is not None and not row.zombie and within(row.start, span)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process was stopped by a signal and not continued since; False where the system does not say."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"T"
+    except (OSError, IndexError):
+        return False
 
 
 def snapshot() -> dict[int, Row]:
@@ -160,24 +171,35 @@ def make_private(path: str | Path) -> None:
 def remove_tree(path: str | Path) -> None:
     """Remove a folder and all in it, also what its owner made unreadable; links are removed, never followed.
 
-    Raises OSError where something cannot be removed; a folder that is not there is fine.
+    What belongs to others is removed through `sudo`, where that works.  Raises OSError where something cannot be removed; a
+    folder that is not there is fine.
     """
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
         return
     except PermissionError:
-        _open_up(path)
-        shutil.rmtree(path)
+        open_up(path)
+        try:
+            shutil.rmtree(path)
+        except PermissionError:
+            if not sudo.remove_others(str(path)):
+                raise
+            shutil.rmtree(path)
 
 
-def _open_up(path: str | Path) -> None:
-    os.chmod(path, 0o700)
+def open_up(path: str | Path) -> None:
+    """Make readable what is ours in a folder, and the folder."""
+    _open_own(path)
     for folder, names, _ in os.walk(path):
         for name in names:
-            below = os.path.join(folder, name)
-            if stat.S_ISDIR(os.lstat(below).st_mode):
-                os.chmod(below, 0o700)
+            _open_own(os.path.join(folder, name))
+
+
+def _open_own(folder: str | Path) -> None:
+    found = os.lstat(folder)
+    if stat.S_ISDIR(found.st_mode) and os.geteuid() in (0, found.st_uid):
+        os.chmod(folder, stat.S_IMODE(found.st_mode) | 0o700)
 
 
 def _proc() -> Iterator[Row]:

@@ -1,5 +1,7 @@
 """Start a task's program as another user: its folders made ready for that user, and `as_user` to take its identity.
 
+Where the engine is root, that is done here; where not, `through_sudo` has it done.
+
 1. The task's folder stays the engine's, and only its `wd` and its output become the user's: who owned the folder could put a link
    where the engine, as root, will read or change owners.
 2. On the way down from the root each folder may be passed through and no more: what else there is cannot be listed.  The task's
@@ -19,6 +21,7 @@ from typing import Any
 from . import spawn
 
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "as_user.py")
+THROUGH_SUDO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "through_sudo.py")
 PYTHON = (sys.executable, "-I", "-S", "-X", "utf8")
 
 READY = b"ready"
@@ -49,7 +52,7 @@ def bare(environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
 
 
 def start(order: dict[str, Any], root: str, aside: str, environment: dict[bytes, bytes], marks: dict[bytes, bytes]) -> Started:
-    """Start what becomes the program of `order`, with nothing but `marks` in its environment until then.
+    """Start what becomes the program of `order`, or watches it, with nothing but `marks` in its environment until then.
 
     `aside` is where an earlier run's folder is put; `put_aside` tells whether it was.  Raises NotLaunched.
     """
@@ -61,16 +64,19 @@ def start(order: dict[str, Any], root: str, aside: str, environment: dict[bytes,
     try:
         put_aside = spawn.make_folder(folder, aside)
         _open_ways(order["node"], [folder, *order["ways"]])
-        _allow(folder, LOOK)
-        # What was fetched is the user's already, all but this folder, which is the engine's as long as it fetches.
-        os.lchown(spawn.make_wd(folder, order.get("staged")), user["uid"], user["gid"])
-        stage = spawn.STAGE_OUTPUT
-        for name in spawn.OUTPUTS:
-            held.append(spawn.open_output(f"{folder}/{name}"))
-            os.fchown(held[-1], user["uid"], user["gid"])
+        if not user["through_sudo"]:
+            _allow(folder, LOOK)
+            # What was fetched is the user's already, all but this folder, which is the engine's as long as it fetches.
+            os.lchown(spawn.make_wd(folder, order.get("staged")), user["uid"], user["gid"])
+            stage = spawn.STAGE_OUTPUT
+            for name in spawn.OUTPUTS:
+                held.append(spawn.open_output(f"{folder}/{name}"))
+                os.fchown(held[-1], user["uid"], user["gid"])
         stage = spawn.STAGE_PROCESS
-        held.append(_handed_over(f"{aside}.order", {**order, "folder": f"{root}/{folder}/wd", "environment": _texts(environment)}))
-        return _run(held, put_aside, marks)
+        whole = {**order, "folder": f"{root}/{folder}/wd", "task_folder": folder, "environment": _texts(environment)}
+        held.insert(0, _handed_over(f"{aside}.order", whole))
+        pid, status = _run([*PYTHON, THROUGH_SUDO] if user["through_sudo"] else [*PYTHON, PROGRAM, "launch"], held, marks)
+        return Started(pid, put_aside, status)
     except OSError as error:
         raise spawn.NotLaunched(stage, error.errno or 0) from error
     finally:
@@ -78,22 +84,20 @@ def start(order: dict[str, Any], root: str, aside: str, environment: dict[bytes,
             os.close(descriptor)
 
 
-def _run(held: list[int], put_aside: bool, marks: dict[bytes, bytes]) -> Started:
-    """Run `as_user` with the output and the order that are in `held`; it tells by the pipe's end that it is given."""
-    out, err, order = held
+def _run(words: list[str], descriptors: list[int], marks: dict[bytes, bytes]) -> tuple[int, int]:
+    """Run `words` with these for stdin and so on; its pid, and the end of the pipe whose other end it is given and told the number of."""
     status, told = os.pipe()
     try:
         os.set_inheritable(told, True)
-        words = [*PYTHON, PROGRAM, "launch", str(told)]
-        actions = [(os.POSIX_SPAWN_DUP2, order, 0), (os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, err, 2)]
-        pid = os.posix_spawn(words[0], words, marks, file_actions=actions, setsid=True)
+        actions = [(os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in enumerate(descriptors)]
+        pid = os.posix_spawn(words[0], [*words, str(told)], marks, file_actions=actions, setsid=True)
     except OSError:
         os.close(status)
         raise
     finally:
         os.close(told)
     os.set_blocking(status, False)
-    return Started(pid, put_aside, status)
+    return pid, status
 
 
 def _handed_over(path: str, order: dict[str, Any]) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import family, processes, records, spawn, spawn_as
-from .family import MARK, NODE_MARK, Execution, Family
+from .family import MARK, NODE_MARK, THROUGH_MARK, Execution, Family
 from .processes import Row
 from .records import Facts
 
@@ -199,7 +199,10 @@ class Table:
         execution.began, before = time.monotonic(), processes.clock()
         if "user" in order:
             variables = {**spawn_as.bare(self.environment), **own, **execution.marks}
-            started = spawn_as.start(order, self._root, aside, variables, execution.marks)
+            through = order["user"].get("through_sudo", False)
+            execution.through = order["user"]["name"] if through else None
+            marks = {**execution.marks, THROUGH_MARK: spawn.encode(order["user"]["name"])} if through else execution.marks
+            started = spawn_as.start({**order, "drain_grace_s": self.drain_grace_s}, self._root, aside, variables, marks)
             pid, put_aside, execution.status = started.pid, started.put_aside, started.status
             execution.tick_at, execution.pause_s = execution.began, TICK_MIN_S
             self._busy[execution.id] = execution
@@ -312,7 +315,10 @@ class Table:
         if killing or not execution.termed:
             if execution.stopping and any(row.pid == execution.pid for row in members):
                 execution.stop_reached = True
-            if killing:
+            if execution.through is not None:
+                signalled = self._family.signal_through_sudo(execution, members, signal.SIGKILL if killing else signal.SIGTERM)
+                execution.termed = execution.termed or (signalled and bool(members))
+            elif killing:
                 family.kill(execution, members)
             else:
                 family.terminate(execution, members)
@@ -362,6 +368,7 @@ class Table:
         execution.foreign = True
         if facts is not None:
             execution.pid, execution.span, execution.exit = facts.pid, facts.span, facts.exited
+            _learn_user(execution)
         return execution
 
     def _watch(self, execution: Execution) -> None:
@@ -392,6 +399,7 @@ class Table:
         for row in members:
             if row.pid == row.session:
                 execution.pid, execution.span = row.pid, (row.start, row.start)
+                _learn_user(execution)
                 self._append(execution, self._started(execution))
                 self._tell_started(execution)
         execution.tick_at = now + WATCH_S
@@ -466,6 +474,12 @@ class Table:
         for path, lines in list(self._unwritten.items()):
             del self._unwritten[path]
             self._append_to(path, lines)
+
+
+def _learn_user(execution: Execution) -> None:
+    """An adopted execution that runs through `sudo` has that in its leader's environment."""
+    name = processes.environment_of(execution.pid or 0).get(THROUGH_MARK)
+    execution.through = None if name is None else name.decode()
 
 
 def _remove_in_background(path: str) -> int | None:

@@ -283,7 +283,7 @@ def test_a_program_that_only_root_may_execute(tmp_path: Path) -> None:
 
 def test_a_user_that_has_another_id_now_is_not_the_one_that_was_meant(tmp_path: Path) -> None:
     """The supervisor's process looks the name up anew."""
-    told = {"name": "nobody", "uid": 12345, "gid": 12345}
+    told = {"name": "nobody", "uid": 12345, "gid": 12345, "through_sudo": False}
 
     async def scenario(driver: Driver) -> None:
         assert isinstance(driver.executor, LocalExecutor)
@@ -374,7 +374,7 @@ spawn_as.PYTHON = ("/bin/sh", "-c", "exec {stand_in}")
 Path("n/shared").mkdir(parents=True); Path("n/volatile").mkdir(); Path("n/executions").mkdir()
 told = []
 table = Table(sys.argv[1], "c0ffee00", "boot", told.append)
-user = {{"name": "nobody", "uid": 65534, "gid": 65534}}
+user = {{"name": "nobody", "uid": 65534, "gid": 65534, "through_sudo": False}}
 order = {{"x": 1, "node": "n", "folder": "n/t", "arguments": ["true"], "environment": {{}}, "user": user, "ways": []}}
 table.launch(order)
 table.adopt(order)
