@@ -18,14 +18,15 @@ It imports the standard library only, and reaches its neighbours as `supervisor`
 """
 
 # It runs for a few milliseconds, and pathlib would be half of them.
-# ruff: noqa: PTH100, PTH102, PTH112, PTH120
+# ruff: noqa: PTH100, PTH102, PTH112, PTH120, PTH123
 
+import errno
 import json
 import os
 import pwd
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 if __name__ == "__main__":
     __package__ = "jobledger_as_user"
@@ -39,8 +40,10 @@ EXIT_REFUSED = 4
 """The probe found a reason why not, and wrote it on stdout."""
 
 
-GO = b"go"
-"""The word by which the program may run."""
+GO = b"go\n"
+"""The word by which the program may run, once what follows it is written."""
+CHUNK = 1 << 20
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 class Refused(spawn.NotLaunched):
@@ -156,7 +159,12 @@ def _enter() -> int:
         listened, status = os.pipe()
         socket.send_fds(channel, [b"entered"], [listened])
         os.close(listened)
-        if channel.recv(len(GO)) != GO:
+        if orders.readline() != GO:
+            return EXIT_NOT_LAUNCHED
+        try:
+            _take_files(orders)
+        except spawn.NotLaunched as refusal:
+            say(status, line(refusal.fact))
             return EXIT_NOT_LAUNCHED
     try:
         _give_way(order, account, status)
@@ -183,13 +191,29 @@ def _make_own_folder() -> None:
         os.mkdir("wd", 0o770)
         stage = spawn.STAGE_OUTPUT
         for number, name in enumerate(spawn.OUTPUTS, 1):
-            output = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW, 0o660)
+            output = os.open(name, NEW_FILE | os.O_APPEND, 0o660)
             os.dup2(output, number)
         os.chdir("wd")
     except OSError as error:
         raise spawn.NotLaunched(stage, error.errno or 0) from None
     finally:
         os.umask(mask)
+
+
+def _take_files(stream: BinaryIO) -> None:
+    """Write here what comes: folders, and files with their modes.  Raises NotLaunched."""
+    try:
+        while entry := json.loads(stream.readline()):
+            if entry["size"] is None:
+                os.mkdir(entry["path"], 0o770)
+                continue
+            with open(os.open(entry["path"], NEW_FILE, 0o600), "wb") as file:
+                left = entry["size"]
+                while left and (part := stream.read(min(left, CHUNK))):
+                    left -= file.write(part)
+                os.fchmod(file.fileno(), entry["mode"])
+    except (OSError, ValueError) as error:
+        raise spawn.NotLaunched(spawn.STAGE_FOLDER, getattr(error, "errno", None) or errno.EIO) from None
 
 
 def _give_way(order: dict[str, Any], account: pwd.struct_passwd, status: int) -> NoReturn:

@@ -250,12 +250,15 @@ class Files:
 
 
 def _owner(launch: Launch) -> Owner | None:
-    """Whose the launch's files are: of the user it runs as, or None for the engine's own.  What may not run at all is refused at its launch."""
+    """Whose the launch's files are: of the user it runs as, or None for the engine's own.
+
+    They are the engine's also where it may not give them away: then the user gets copies.  What may not run at all is refused at its launch.
+    """
     try:
         other = identity.choose(launch.user) if launch.user is not None else None
     except Refused:
         return None
-    return (other.uid, other.gid) if other is not None else None
+    return (other.uid, other.gid) if other is not None and not other.through_sudo else None
 
 
 def _without_secrets(command: RunCommand) -> RunCommand:

@@ -24,6 +24,8 @@ PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "as_user.py")
 THROUGH_SUDO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "through_sudo.py")
 PYTHON = (sys.executable, "-I", "-S", "-X", "utf8")
 
+ENTERED = b"entered"
+"""Said through `sudo` when the user is there; what is staged may still take its time to be copied."""
 READY = b"ready"
 """What is said last before the program takes over."""
 

@@ -241,7 +241,7 @@ class Table:
             execution.tick_at = now + execution.pause_s
             if execution.status is None:
                 del self._busy[execution.id]
-            elif now > execution.began + LAUNCH_BOUND_S:
+            elif not execution.said and now > execution.began + LAUNCH_BOUND_S:
                 self._end(execution, 0)
 
     def _listen(self, execution: Execution, *, ended: bool = False) -> None:
@@ -257,9 +257,9 @@ class Table:
         os.close(execution.status)
         execution.status = None
         said = execution.said.splitlines()
-        if said == [spawn_as.READY]:
+        if said[-1:] == [spawn_as.READY]:
             self._tell_started(execution)
-        elif said:
+        elif said and said[-1] != spawn_as.ENTERED:
             execution.refused = json.loads(said[-1])
         else:
             execution.refused = STOPPED if execution.stopping else UNANSWERED

@@ -6,6 +6,7 @@ leads the execution in the program's stead, is of this user (so the next supervi
 1. The program leads a session of its own: no signal that is meant for it reaches `sudo`, which would pass it on a second time.
 2. The user makes `wd` and the output itself, in a task's folder that is open for that moment.  It is closed and looked at before
    the program runs: what is in it then is what we read later, and no link.
+   What was fetched for the program is given to the user as a stream, for the user to write.
 3. What goes wrong until the program has taken over is said by STATUS, as `as_user` does.
 4. Orphans of the program become children of this process, which ends when nothing of it is left, or cannot be ended.
 
@@ -13,7 +14,7 @@ It imports the standard library only, and reaches its neighbours as `supervisor`
 """
 
 # pathlib costs more than the calls it wraps, and is refused what another user owns as they are.
-# ruff: noqa: PTH100, PTH101, PTH120
+# ruff: noqa: PTH100, PTH101, PTH112, PTH120
 
 import errno
 import json
@@ -25,6 +26,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 if __name__ == "__main__":
@@ -57,8 +59,8 @@ class Watch:
         self._complaints, self._complaining = os.pipe()
         self._told_to_end = False
 
-    def launch(self) -> None:
-        """Have the user run the program; comes back when that has taken over.  Raises NotLaunched."""
+    def launch(self, entered: Callable[[], None]) -> None:
+        """Have the user run the program; comes back when that has taken over.  `entered` is called once the user is there.  Raises NotLaunched."""
         ours, theirs = socket.socketpair()
         with ours:
             try:
@@ -70,8 +72,9 @@ class Watch:
             finally:
                 os.chmod(self._folder, CLOSED)
             self._look()
+            entered()
             signal.signal(signal.SIGTERM, self._be_told)
-            ours.sendall(as_user.GO)
+            self._give(ours, self._order.get("staged"))
         said = _all_of(status).splitlines()
         if said != [spawn_as.READY]:
             stopped = spawn.NotLaunched(spawn.STAGE_STOPPED if self._told_to_end else spawn.STAGE_IDENTITY, 0, "it ended before the program began")
@@ -130,6 +133,16 @@ class Watch:
             time.sleep(PAUSE_S)
         os.kill(self._sudo, signal.SIGCONT)
 
+    def _give(self, channel: socket.socket, staged: str | None) -> None:
+        """Let the program run, in a `wd` with what was staged for it."""
+        try:
+            channel.sendall(as_user.GO)
+            for path in _entries(staged) if staged is not None else ():
+                _send(channel, f"{staged}/{path}", path)
+            channel.sendall(as_user.line({}))
+        except OSError:
+            return  # it ended meanwhile, and has said why
+
     def _be_told(self, *_: object) -> None:
         """The supervisor ends the program itself, and lets us know."""
         self._told_to_end = True
@@ -163,7 +176,7 @@ def main() -> int:
         watch = Watch(json.load(file))
     processes.become_subreaper()
     try:
-        watch.launch()
+        watch.launch(lambda: as_user.say(status, spawn_as.ENTERED + b"\n"))
     except spawn.NotLaunched as refusal:
         as_user.say(status, as_user.line(refusal.fact))
         return as_user.EXIT_NOT_LAUNCHED
@@ -181,6 +194,24 @@ def _left() -> list[Row]:
         return []
     table = processes.snapshot()
     return [table[pid] for pid in processes.descendants(table, [os.getpid()]) - {os.getpid()} if pid in table and not table[pid].zombie]
+
+
+def _entries(folder: str) -> Iterator[str]:
+    """Everything in the folder, by relative paths, folders before what is in them."""
+    for where, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            yield os.path.relpath(f"{where}/{name}", folder)
+
+
+def _send(channel: socket.socket, source: str, path: str) -> None:
+    """A folder, or a file with its mode and content."""
+    if os.path.isdir(source):
+        channel.sendall(as_user.line({"path": path, "size": None, "mode": 0}))
+        return
+    with open(source, "rb") as file:  # noqa: PTH123
+        found = os.fstat(file.fileno())
+        channel.sendall(as_user.line({"path": path, "size": found.st_size, "mode": stat.S_IMODE(found.st_mode)}))
+        channel.sendfile(file, count=found.st_size) if found.st_size else None
 
 
 def _end_alike(status: int) -> int:

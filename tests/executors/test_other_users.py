@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,15 @@ from attrs import evolve
 from jobledger.core.commands import Command, RetireNode, RunCommand, RunPreparation, RunTask
 from jobledger.core.ids import SECOND, Duration, TaskId
 from jobledger.core.reports import ExecutionExited, ExecutionLost, ExecutionNotStarted, ExecutionStarted, NodeRetired
-from jobledger.core.specs import AutoUserSpecification, UserIdentity
+from jobledger.core.specs import (
+    ApplicationPackageReference,
+    AutoUserSpecification,
+    OutputFile,
+    OutputFileContainer,
+    OutputFileDestination,
+    ResourceFile,
+    UserIdentity,
+)
 from jobledger.executors.local import LocalExecutor
 from jobledger.testing.executors import (
     BOUND_S,
@@ -501,5 +510,41 @@ def test_the_engines_own_user_gets_no_go_between(tmp_path: Path) -> None:
         driver.submit(run_as(ADMIN, 1, "true"))
         assert (await driver.exit(1)).exit_code == 0
         assert stat.S_IMODE(node(tmp_path).stat().st_mode) == 0o700
+
+    play(tmp_path, scenario)
+
+
+def test_files_come_to_the_user_and_go_back(tmp_path: Path) -> None:
+    """Resource files belong to the user, with their modes; packages can be read; what the user made can be uploaded."""
+    source = tmp_path / "source"
+    (source / "more" / "deep").mkdir(parents=True)
+    (source / "one").write_text("1\n")
+    (source / "more" / "deep" / "two").write_text("2\n" * 1_000_000)
+    (source / "more" / "empty").touch()
+    with zipfile.ZipFile(source / "tool.zip", "w") as archive:
+        archive.writestr("bin/data", "packed\n")
+    uploaded = tmp_path / "uploaded"
+    uploaded.mkdir()
+    text = (
+        "set -e; cat one; wc -l < more/deep/two; test -e more/empty; stat -c %U.%a one more/deep/two; echo changed > one; "
+        'cat "$AZ_BATCH_APP_PACKAGE_tool_1/bin/data"; echo made > made'
+    )
+
+    async def scenario(driver: Driver) -> None:
+        command = run_as(NOBODY, 1, f"/bin/sh -c {shlex.quote(text)}")
+        files = (
+            ResourceFile(http_url=f"file://{source}/one", file_path="one", file_mode="0750"),
+            ResourceFile(storage_container_url=f"file://{source}/more", file_path="more"),
+        )
+        packages = (ApplicationPackageReference(application_id="tool", version="1", url=f"file://{source}/tool.zip"),)
+        container = OutputFileContainer(container_url=f"file://{uploaded}")
+        outputs = (OutputFile(file_pattern="made", destination=OutputFileDestination(container=container)),)
+        launch = evolve(command.launch, resource_files=files, packages=packages, output_files=outputs)
+        driver.submit(RunTask(launch=launch))
+        end = await driver.exit(1)
+        assert (end.exit_code, end.upload_failure) == (0, None), read_output(driver.executor, 1, "stderr")
+        assert read_output(driver.executor, 1).decode() == "1\n1000000\nnobody.750\nnobody.770\npacked\n"
+        assert {path.name for path in uploaded.rglob("*") if path.is_file()} == {"made"}
+        await until(lambda: not list((node(tmp_path) / "volatile").iterdir()), "nothing is left of fetching")
 
     play(tmp_path, scenario)
