@@ -5,6 +5,7 @@ from typing import ClassVar
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
+from jobledger.core.ids import SECOND, Duration
 from jobledger.core.machines import MACHINES
 from jobledger.core.requests import (
     DeallocateNode,
@@ -27,7 +28,17 @@ from jobledger.core.requests import (
     TerminateJob,
     TerminateTask,
 )
-from jobledger.core.specs import FinalizerSpec, JobConstraints, JobSpec, PoolInfo, PreparationSpec, ReleaseSpec, StartTaskSpec, TaskSpec
+from jobledger.core.specs import (
+    FinalizerSpec,
+    JobConstraints,
+    JobSpec,
+    PoolInfo,
+    PreparationSpec,
+    ReleaseSpec,
+    StartTaskSpec,
+    TaskConstraints,
+    TaskSpec,
+)
 from jobledger.testing.stage import RowTaken
 from jobledger.testing.trail import Trail
 from jobledger.testing.walks import CoreWalk
@@ -129,6 +140,7 @@ JOB_STATES = {
     "finalizing on p-1": lambda rows: finalizing(rows, "p-1"),
     "completed": lambda rows: Trail(rows, job=job(prep=False)).arrive().do(TerminateJob(job="j")).arrive(),
     "failed": lambda rows: Trail(rows, job=job(prep=False)).exit(1),
+    "waiting for a retry": lambda rows: Trail(rows, job=job(prep=False), tasks=(TaskSpec(id="t", command_line="work", constraints=DELAYED),)).exit(1),
     "deleting": lambda rows: Trail(rows, job=job(prep=False)).arrive().do(DeleteJob(job="j")),
 }
 
@@ -140,6 +152,7 @@ def finalizing(rows, node):
     return trail.do(TerminateJob(job="j")).arrive()
 
 
+DELAYED = TaskConstraints(max_task_retry_count=1, retry_delay=Duration(60 * SECOND))
 DISABLE = DisableJob(job="j", disable_tasks="requeue")
 OF_TASK = {"job": "j", "task": "t"}
 WISHES = [
@@ -166,6 +179,9 @@ def of_jobs(rows, state):
         trail = JOB_STATES[state](rows)
         trail.take(wish)
         trail.rest()
+    trail = JOB_STATES[state](rows)
+    trail.wake()
+    trail.rest()
     trail = JOB_STATES[state](rows)
     trail.restart_host()
     trail.rest()
