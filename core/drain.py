@@ -2,8 +2,8 @@
 
 1. What is asked with `taskcompletion` happens at once where nothing of a job is on the node; otherwise the node drains: it takes
    no more tasks, its state stays what it is, and what was asked is kept as an intent beside it.
-2. A drain waits for the tasks that hold slots (those that wait for preparation too), for every live execution of a job, and for
-   the release that a job which is ending owes there.  Nothing is cut short for it but a start task.
+2. A drain waits for the tasks that hold slots (those that wait for preparation too), for every live execution of a job, and for the
+   release that a job which is ending owes there, or the finalizer that it has yet to run there.  Nothing is cut short for it but a start task.
 3. It ends when there is nothing left to wait for, by what was asked; when a node goes down by itself, for it has nothing to save any
    more; by something firmer that is asked of the node; or because the node's scheduling is enabled, which undoes it.
 4. A node that drains to be removed counts as leaving, and whatever takes it down, it leaves.  If the drain is undone, the pool has one more.
@@ -69,7 +69,7 @@ def _is_occupied(world: World, node: Node) -> bool:
     """Whether something of a job is on the node that a drain waits for (rule 2)."""
     if node.tasks or any(world.executions[live].job is not None for live in node.live):
         return True
-    return any((job := world.jobs[job_id]).ending and node.id in job.owed for job_id in node.jobs)
+    return node.id in world.finalizing or any((job := world.jobs[job_id]).ending and node.id in job.owed for job_id in node.jobs)
 
 
 # --- evolve ---------------------------------------------------------------------------------------------------

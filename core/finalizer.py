@@ -142,6 +142,7 @@ def forget(world: World, job: Job) -> None:
         waiting.pop(job.id, None)
         if not waiting:
             del world.finalizing[spec.node_id]
+            world.agenda.node_load(spec.node_id)  # A drain may have waited for that.
 
 
 def on_started(world: World, event: FinalizerStarted, at: Micros) -> None:

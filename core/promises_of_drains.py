@@ -5,6 +5,7 @@ from typing import Final
 
 from . import events as e
 from .history import History, Seen
+from .ids import JobId, NodeId
 from .judging import Invariant, invariant, node_of
 from .promises_of_jobs import ENDING
 
@@ -21,7 +22,7 @@ def draining_nodes_take_no_tasks(history: History, seen: Seen) -> Iterator[str]:
 @invariant(e.NodeRebooting, e.NodeReimaging, e.NodeDeallocating, e.NodeLeaving, rule="semantics 3.10: taskcompletion; core/drain.py, rule 2")
 def a_drain_waits_for_what_is_there(history: History, seen: Seen) -> Iterator[str]:
     """What was to wait for the tasks of a node happens only when no task holds a slot there, no execution of a job lives there, and no job
-    that is ending owes its release there.
+    that is ending owes its release there or has yet to run its finalizer there.
     """
     event = seen.event
     node = history.nodes.get(node_of(event))
@@ -33,6 +34,8 @@ def a_drain_waits_for_what_is_there(history: History, seen: Seen) -> Iterator[st
         yield f"on {node_of(event)} still live executions {living}"
     elif owing := [job for job in node.jobs if history.state("job", job) in ENDING and history.visit(job, node_of(event)).debt]:
         yield f"jobs {owing} are ending and owe their release on {node_of(event)}"
+    elif finishing := [job for job in history.jobs if _has_to_finish_on(history, job, node_of(event))]:
+        yield f"jobs {finishing} are ending and have yet to run their finalizer on {node_of(event)}"
 
 
 @invariant(e.TaskRetried, e.TaskRequeued, rule="semantics 3.10: terminate; core/node.py, rule 6")
@@ -48,3 +51,10 @@ OF_DRAINS: Final[tuple[Invariant, ...]] = (
     a_drain_waits_for_what_is_there,
     terminated_tasks_do_not_run_again,
 )
+
+
+def _has_to_finish_on(history: History, job_id: JobId, node: NodeId) -> bool:
+    job = history.jobs[job_id]
+    spec = job.spec.job_finalizer_task
+    unsettled = job.finalizer not in {"completed", "abandoned"} and not job.completed
+    return unsettled and spec is not None and spec.node_id == node and history.state("job", job_id) in ENDING

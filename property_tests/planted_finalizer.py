@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 from planting import TERMINATE, Planted, a_job, around, swapped
 
+from jobledger.core import drain, execution, finalizer, job, world
 from jobledger.core import events as e
-from jobledger.core import execution, finalizer, job, world
 from jobledger.core import requests as q
 from jobledger.core import specs as s
 from jobledger.core.ids import ENGINE_HOST
@@ -88,6 +88,15 @@ def finalizers_do_not_wait_for_their_node() -> AbstractContextManager[None]:
     return swapped(finalizer, "_is_up", lambda *_: True)
 
 
+def drained_before_it_finished() -> Trail:
+    """The node that was chosen is to be rebooted when nothing is left there, while a task of the job still has to end on another one."""
+    return Trail(nodes=2, job=final(prep=False, node="p-2")).arrive().do(TERMINATE, q.RebootNode(node="p-2", option="taskcompletion")).arrive()
+
+
+def drains_do_not_know_of_finalizers() -> AbstractContextManager[None]:
+    return around(drain, "_is_occupied", lambda right, of, found: right(attrs.evolve(of, finalizing={}), found))
+
+
 CATALOGUE = [
     Planted(
         name="a finalizer before the last task ended", caught_by="finalizer_comes_last", bug=finalizers_do_not_wait, script=finished_while_running
@@ -128,6 +137,13 @@ CATALOGUE = [
         caught_by="finalizer_is_abandoned_only_with_its_node",
         bug=lambda: swapped(finalizer, "_cannot_run", lambda *_: "no wish to"),
         script=finished_without_a_task,
+    ),
+    Planted(
+        name="a drain that does not wait for the finalizer",
+        rare=True,
+        caught_by="a_drain_waits_for_what_is_there",
+        bug=drains_do_not_know_of_finalizers,
+        script=drained_before_it_finished,
     ),
     Planted(
         name="a job ends without its finalizer",

@@ -88,6 +88,35 @@ async def eventually(condition, what):
         pytest.fail(f"waited in vain: {what}")
 
 
+# --- finalizers -----------------------------------------------------------------------------------------------
+
+
+def test_a_finalizer_gathers_what_releases_brought_out_of_their_nodes(drive, tmp_path):
+    """On the engine's host: it fetches what the releases uploaded, and uploads a summary."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "done").mkdir()
+    release = {"commandLine": shell("echo $AZ_BATCH_NODE_ID > log-$AZ_BATCH_NODE_ID"), "outputFiles": [output("log-*", tmp_path / "logs")]}
+    finish = {
+        "commandLine": shell("sort in/log-* > summary"),
+        "resourceFiles": [{"storageContainerUrl": str(tmp_path / "logs"), "filePath": "in"}],
+        "outputFiles": [output("summary", tmp_path / "done")],
+    }
+    prepare = {"commandLine": "true"}
+    data = described(*["sleep 0.2"] * 4, pool={"nodes": 2}, jobPreparationTask=prepare, jobReleaseTask=release, jobFinalizerTask=finish)
+    job = drive(data).jobs[JOB]
+    assert (job.finalizer.result, job.finalizer.failure) == ("success", None)
+    assert (tmp_path / "done" / "summary").read_text() == "p-1\np-2\n"
+    assert staged(tmp_path) == []
+
+
+def test_a_finalizer_whose_files_are_not_there_never_runs_and_has_failed(drive, tmp_path):
+    finish = {"commandLine": f"touch {tmp_path}/ran", "resourceFiles": [{"storageContainerUrl": str(tmp_path / "nowhere"), "filePath": "in"}]}
+    job = drive(described("true", jobFinalizerTask=finish)).jobs[JOB]
+    assert (job.state, job.finalizer.state, job.finalizer.result, job.finalizer.exit_code) == ("completed", "completed", "failure", None)
+    assert job.finalizer.failure is not None
+    assert not (tmp_path / "ran").exists()
+
+
 # --- fetching -------------------------------------------------------------------------------------------------
 
 

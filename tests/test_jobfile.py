@@ -26,6 +26,7 @@ from jobledger.core.specs import (
     PoolSpec,
     PreparationSpec,
     ReleaseSpec,
+    ResourceFile,
     StartTaskSpec,
     TaskConstraints,
     TaskSchedulingPolicy,
@@ -76,6 +77,8 @@ EVERYTHING: dict[str, Any] = {
             "environmentSettings": [{"name": "E", "value": "5"}],
             "maxWallClockTime": "PT2H",
             "nodeId": "workstation-2",
+            "userIdentity": {"userName": "ann"},
+            "resourceFiles": [{"storageContainerUrl": "/srv/in", "filePath": "in"}],
         },
     },
     "tasks": [
@@ -158,6 +161,8 @@ def test_every_property_is_read() -> None:
                 environment_settings=(EnvironmentSetting(name="E", value="5"),),
                 max_wall_clock_time=Duration(7200 * SECOND),
                 node_id=NodeId("workstation-2"),
+                user_identity=UserIdentity(user_name="ann"),
+                resource_files=(ResourceFile(storage_container_url="/srv/in", file_path="in"),),
             ),
         ),
         tasks=(

@@ -1,10 +1,11 @@
 """Finalizer: the rules of `core/finalizer.py`, per job."""
 
 import pytest
+from attrs import evolve
 
 from jobledger.core.commands import RunFinalizer, StopExecution
 from jobledger.core.events import EngineStarted, FinalizerAbandoned, FinalizerCompleted
-from jobledger.core.failure import internal_retries_failure
+from jobledger.core.failure import internal_retries_failure, unknown_outcome_failure
 from jobledger.core.ids import ENGINE_HOST, ENGINE_POOL, SECOND, Duration
 from jobledger.core.limits import INTERNAL_RETRIES_MAX, REASON_TOLD_LENGTH_MAX, RELEASE_WALL_CLOCK_MAX
 from jobledger.core.owed import commands, running, take_fresh
@@ -23,13 +24,18 @@ from jobledger.core.requests import (
     TerminateJob,
 )
 from jobledger.core.specs import (
+    ApplicationPackageReference,
     EnvironmentSetting,
     ExitConditions,
     ExitOptions,
     FinalizerSpec,
     JobConstraints,
+    OutputFile,
+    OutputFileContainer,
+    OutputFileDestination,
     PoolSpec,
     PreparationSpec,
+    ResourceFile,
     StartTaskSpec,
     TaskSpec,
 )
@@ -502,6 +508,67 @@ def test_a_node_that_comes_while_the_job_ends_is_used(given):
     s.when(CreatePool(spec=PoolSpec(id="q")))
     s.run()
     assert (finalizers(s), over(s)) == (["jobfinalizer@q-1"], "completed")
+
+
+@pytest.mark.parametrize(("request_of", "state"), [(RebootNode, "rebooting"), (RemoveNode, "leavingpool")])
+def test_a_drain_waits_for_it(finishing, request_of, state):
+    s = finishing(ON_P1)
+    s.when(request_of(node="p-1", option="taskcompletion"))
+    assert s.world.nodes["p-1"].state == "idle"
+    s.answer("finalizer", "exited")
+    assert (outcome(s)[:2], over(s), s.world.nodes["p-1"].state) == (("completed", "success"), "completed", state)
+
+
+def test_a_drain_waits_for_one_that_the_job_has_yet_to_come_to(given):
+    s = given(job_finalizer_task=FinalizerSpec(command_line="finalize", node_id="p-2"), nodes=2, prep=False, script={"t1": Hangs()})
+    s.run()
+    s.when(TerminateJob(job="j"))
+    s.when(RemoveNode(node="p-2", option="taskcompletion"))
+    assert s.world.nodes["p-2"].state == "idle"
+    s.run()
+    assert (outcome(s)[:2], finalizers(s), over(s)) == (("completed", "success"), ["jobfinalizer@p-2"], "completed")
+    assert "p-2" not in s.world.nodes
+
+
+def test_a_drain_does_not_wait_for_that_of_a_job_which_is_not_ending(given):
+    s = given(job_finalizer_task=FinalizerSpec(command_line="finalize", node_id="p-2"), nodes=2, prep=False, script={"t1": Hangs()})
+    s.run()
+    s.when(RebootNode(node="p-2", option="taskcompletion"))
+    assert s.world.nodes["p-2"].state == "rebooting"
+
+
+# --- files ----------------------------------------------------------------------------------------------------
+
+OUTPUT = OutputFile(file_pattern="*", destination=OutputFileDestination(container=OutputFileContainer(container_url="/outputs")))
+WITH_FILES = FinalizerSpec(command_line="finalize", resource_files=(ResourceFile(http_url="http://data/x", file_path="x"),), output_files=(OUTPUT,))
+
+
+def test_its_files_come_with_its_launch_and_the_engines_host_has_no_packages(given):
+    package = ApplicationPackageReference(application_id="app", version="1", url="http://data/app.zip")
+    for spec, packages in ((WITH_FILES, ()), (evolve(WITH_FILES, node_id="p-1"), (package,))):
+        s = given(job_finalizer_task=spec, pool={"application_package_references": (package,)})
+        s.run()
+        s.finish(TerminateJob(job="j"))
+        launch = s.executor.launched[-1]
+        assert (launch.resource_files, launch.output_files, launch.packages) == (WITH_FILES.resource_files, WITH_FILES.output_files, packages)
+
+
+def test_a_good_end_without_its_outputs_is_a_failure_and_not_retried(given):
+    s = given(job_finalizer_task=WITH_FILES, script={"jobfinalizer": Exits(0, upload="FileUploadContainerNotFound")})
+    s.run()
+    s.finish(TerminateJob(job="j"))
+    assert outcome(s) == ("completed", "failure", 0, "FileUploadContainerNotFound")
+    assert (len(finalizers(s)), over(s)) == (1, "completed")
+
+
+def test_one_that_was_ended_by_its_limit_says_too_that_its_outputs_are_missing(finishing):
+    s = finishing(WITH_FILES)
+    s.wake()
+    (command,) = commands(s.world).values()
+    assert command.upload
+    s.when(ExecutionExited(execution=s.live("finalizer"), exit_code=143, signal=15, stopped=True, upload_failure=unknown_outcome_failure("x")))
+    failure = s.world.jobs["j"].finalizer.failure
+    assert (failure.code, failure.details[-1].name) == ("TaskEnded", "UploadFailure")
 
 
 def test_only_a_job_that_is_ending_waits_for_its_node(given):
