@@ -342,7 +342,7 @@ def _record_job_or_task(history: History, event: e.Event, at: Micros) -> None:
         case e.JobCreated():
             history.jobs[event.job] = JobFacts(spec=event.spec, created_at=at)
         case e.JobPatched() if (job := history.jobs.get(event.job)) is not None:
-            new = {field.name: value for field in fields(e.JobPatched) if field.name != "job" and (value := getattr(event, field.name)) is not None}
+            new = {field.name: value for field in fields(JobSpec) if (value := getattr(event, field.name, None)) is not None and field.name != "id"}
             job.spec = evolve(job.spec, **new)
         case e.JobCompleted() if (job := history.jobs.get(event.job)) is not None:
             job.completed = True

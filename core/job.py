@@ -71,7 +71,7 @@ TASK_FAILED: Final = "TaskFailed"
 ALL_TASKS_COMPLETE: Final = "AllTasksComplete"
 MAX_WALL_CLOCK_TIME_EXPIRY: Final = "MaxWallClockTimeExpiry"
 
-_CHANGEABLE: Final = tuple(field.name for field in fields(JobPatched) if field.name != "job")
+_CHANGEABLE: Final = tuple(field.name for field in fields(JobPatched) if field.name not in {"job", "reason"})
 """What a patch may change of a job's specification, by the names that the request, the event and the specification share."""
 
 _FIRMNESS: Final[dict[DisableTasks, int]] = {"wait": 0, "requeue": 1, "terminate": 2}
@@ -173,7 +173,7 @@ def patch(world: World, request: PatchJob, now: Micros) -> Iterator[Event]:
     _refuse_mistakes([*_check_patch(job.spec, new), *check_job(new)])
     changed = {name: value for name, value in asked.items() if value != getattr(job.spec, name)}
     if changed:
-        yield JobPatched(job=job.id, **changed)
+        yield JobPatched(job=job.id, reason=request.reason, **changed)
     limit = new.constraints.max_wall_clock_time
     if "constraints" in changed and limit is not None and job.created_at + limit <= now:
         yield JobTerminating(job=job.id, reason=MAX_WALL_CLOCK_TIME_EXPIRY)

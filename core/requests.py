@@ -94,6 +94,7 @@ class PatchJob:
     on_all_tasks_complete: OnAllTasksComplete | None = None
     metadata: tuple[MetadataItem, ...] | None = None
     pool_info: PoolInfo | None = None
+    reason: str = ""
 
 
 @frozen(kw_only=True)

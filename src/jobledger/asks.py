@@ -98,6 +98,7 @@ class Asks(ABC):
         on_all_tasks_complete: OnAllTasksComplete | None = None,
         metadata: Sequence[MetadataItem] | None = None,
         pool: PoolId | None = None,
+        reason: str = "",
         actor: str = "embedder",
     ) -> int:
         """Change a job that is not over: what is not None replaces what it had.  Another pool is granted only while it is disabled."""
@@ -109,6 +110,7 @@ class Asks(ABC):
             on_all_tasks_complete=on_all_tasks_complete,
             metadata=None if metadata is None else tuple(metadata),
             pool_info=None if pool is None else PoolInfo(pool_id=pool),
+            reason=reason,
         )
         return await self.request(request, actor=actor)
 

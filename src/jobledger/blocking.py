@@ -128,6 +128,7 @@ class BlockingEngine:
         on_all_tasks_complete: OnAllTasksComplete | None = None,
         metadata: Sequence[MetadataItem] | None = None,
         pool: PoolId | None = None,
+        reason: str = "",
         actor: str = "embedder",
     ) -> int:
         """Change a job that is not over: what is not None replaces what it had.  Another pool is granted only while it is disabled."""
@@ -140,6 +141,7 @@ class BlockingEngine:
                 on_all_tasks_complete=on_all_tasks_complete,
                 metadata=metadata,
                 pool=pool,
+                reason=reason,
                 actor=actor,
             )
         )

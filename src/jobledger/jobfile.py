@@ -20,7 +20,8 @@ from attrs import frozen
 from jobledger.core import limits
 from jobledger.core.checks import Mistake, check_job, check_pool, check_tasks
 from jobledger.core.errors import JobledgerError
-from jobledger.core.ids import ID_PATTERN
+from jobledger.core.ids import ID_PATTERN, JobId
+from jobledger.core.requests import PatchJob
 from jobledger.core.specs import JobSpec, PoolSpec, TaskSpec
 
 from . import plaindata
@@ -37,6 +38,7 @@ __all__ = [
     "json_schema",
     "load",
     "parse",
+    "parse_patch",
     "parse_pool",
     "parse_tasks",
     "read",
@@ -153,6 +155,18 @@ def parse_tasks(job: JobSpec, data: object, *, source: str = "task file", base: 
     elif isinstance(data, dict) and "value" in data and "tasks" not in data:
         data = {"tasks" if key == "value" else key: value for key, value in data.items()}
     return _checked(data, _TaskList, lambda found: _check_task_list(job, found.tasks), source, base, said_twice).tasks
+
+
+def parse_patch(job: JobId, data: object, *, source: str = "patch") -> PatchJob:
+    """What is to change of `job`, which may stand under a key `job`.  Raises `JobFileError`; the sense of it is the engine's to check."""
+    said_twice = _said_twice(data)
+    if isinstance(data, dict) and set(data) == {"job"} and isinstance(data["job"], dict):
+        data = data["job"]
+    if isinstance(data, dict):
+        if "job" in data:
+            said_twice.append(Mistake(path="job", text="stands beside what is to change: put that below it, or leave it out"))
+        data = {**data, "job": job}
+    return _checked(data, PatchJob, lambda _: (), source, None, said_twice)
 
 
 def _checked(data: object, record: type[T], sense: Callable[[T], Iterable[Mistake]], source: str, base: Path | None, mistakes: list[Mistake]) -> T:

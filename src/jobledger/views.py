@@ -174,6 +174,12 @@ def preparation_and_release_status(job: Job) -> list[Json]:
     return [_node_status(job, node) for node in nodes_of(job)]
 
 
+def refuse_unless_prepared(job: Job) -> None:
+    """Refused: JobPreparationTaskNotSpecified (Azure Batch's answer to who asks for the status of what there is not)."""
+    if job.spec.job_preparation_task is None:
+        raise RequestRefused("JobPreparationTaskNotSpecified", f"job {job.id} has no job preparation task")
+
+
 def nodes_of(job: Job) -> Iterator[NodeId]:
     """The nodes that started the job's preparation or release, in the order in which they first did."""
     for node in dict.fromkeys((*job.preparations, *job.releases)):

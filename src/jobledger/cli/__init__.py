@@ -3,23 +3,24 @@
 import click
 
 from .. import __version__
-from . import inboxed, operating, reading, running
+from . import jobs, nodes, pools, reading, running, tasks
 from .common import Group
 
 _COMMANDS: tuple[click.Command, ...] = (
     running.run,
     running.engine,
-    inboxed.submit,
-    inboxed.add_tasks,
-    inboxed.terminate,
-    inboxed.delete,
-    inboxed.disable,
-    inboxed.enable,
-    inboxed.terminate_task,
+    jobs.submit,
+    tasks.add_tasks,
+    jobs.terminate,
+    jobs.delete,
+    jobs.disable,
+    jobs.enable,
+    tasks.terminate_task,
     reading.status,
-    operating.pools,
-    operating.nodes,
-    operating.tasks,
+    jobs.jobs,
+    tasks.tasks,
+    pools.pools,
+    nodes.nodes,
     reading.explain,
     reading.events,
     reading.log,

@@ -20,25 +20,23 @@ from ..core.errors import RequestRefused
 from ..core.events import STORED, Event, TaskAdded
 from ..core.explain import Reason
 from ..core.explain import explain as explain_state
-from ..core.ids import Micros, TaskId
+from ..core.ids import TaskId
 from ..core.machines import MACHINES
-from ..core.ports import EventStore, RecordedEvent
-from ..core.world import Job, World
+from ..core.ports import RecordedEvent
+from ..core.world import Job
 from ..diagrams import as_json as machine_as_json
 from ..diagrams import mermaid, table
-from ..engine import wall_clock
 from ..eventstore import SqliteStore, event_as_json, rfc3339
 from ..jsonnames import nearest
 from ..owner import certainly_dead, describe
 from ..recorder import ENGINE_ACTOR
 from ..replay import replay
 from ..subscribe import follow as follow_events
-from ..views import find_job, find_task, job_view, node_view, pool_view, status_document, task_counts, task_slot_counts, task_view
+from ..views import find_task, job_view, pool_view, status_document, task_counts, task_slot_counts
 from . import render, tail
 from .common import INTERRUPTED, json_option, ledger_option, opened, print_json, root_option
 from .complete import job_ids, task_ids
-
-TASK_STATES: Final = ("active", "preparing", "running", "completed", "succeeded", "failed")
+from .looking import job_in, now, print_lines, replayed
 
 ASKED_MAX: Final = 5
 """How many of the latest requests `explain` tells of."""
@@ -49,7 +47,7 @@ _job_argument = click.argument("job", shell_complete=job_ids)
 _task_argument = click.argument("task", shell_complete=task_ids)
 
 
-# --- status, nodes, tasks, explain ----------------------------------------------------------------------------
+# --- status, explain -----------------------------------------------------------------------------------------
 
 
 @click.command()
@@ -70,94 +68,21 @@ def status(job: str | None, ledger: Path, root: Path, as_json: bool) -> None:
       jobledger status sample --json | jq .taskCounts
     """
     with opened(ledger) as store:
-        world, position = _replayed(store)
+        world, position = replayed(store)
         engine = _engine(store)
         if job is not None:
-            found = _find_job(store, world, job)
+            found = job_in(store, world, job)
             if as_json:
                 print_json(status_document(world, found.id, position))
             else:
-                _print(render.job_status(world, found, explain_state(world, found.id, None), root, _now()))
+                print_lines(render.job_status(world, found, explain_state(world, found.id, None), root, now()))
                 _warn_of_standstill(engine, ledger, found)
         elif as_json:
             jobs = [job_view(found) | {"taskCounts": task_counts(found), "taskSlotCounts": task_slot_counts(found)} for found in world.jobs.values()]
             print_json({"jobs": jobs, "pools": [pool_view(pool) for pool in world.pools.values()], "engine": engine, "position": position})
         else:
-            _print(render.overview(world, _now()))
+            print_lines(render.overview(world, now()))
             click.echo(f"\n{_engine_text(engine, ledger)}; position {position}")
-
-
-@click.command()
-@ledger_option
-@json_option
-def pools(ledger: Path, as_json: bool) -> None:
-    """List all pools.
-
-    With --json: Azure Batch's pool objects under pools, and the ledger's position.
-
-    
-      jobledger pools
-    """
-    with opened(ledger) as store:
-        world, position = _replayed(store)
-    if as_json:
-        print_json({"pools": [pool_view(pool) for pool in world.pools.values()], "position": position})
-    elif world.pools:
-        _print(render.pool_table(world))
-    else:
-        click.echo("no pools")
-
-
-@click.command()
-@ledger_option
-@json_option
-def nodes(ledger: Path, as_json: bool) -> None:
-    """List the nodes of all pools.
-
-    With --json: Azure Batch's node objects under nodes, and the ledger's position.
-
-    \b
-      jobledger nodes
-    """
-    with opened(ledger) as store:
-        world, position = _replayed(store)
-    if as_json:
-        print_json({"nodes": [node_view(node) for node in world.nodes.values()], "position": position})
-    elif world.nodes:
-        _print(render.node_table(world))
-    else:
-        click.echo("no nodes")
-
-
-@click.command()
-@_job_argument
-@click.option("--state", type=click.Choice(TASK_STATES), help="Only tasks in this state, or that ended so.")
-@ledger_option
-@json_option
-def tasks(job: str, state: str | None, ledger: Path, as_json: bool) -> None:
-    """List a job's tasks, where they ran and how they ended.
-
-    With --json: Azure Batch's task objects under tasks, and the ledger's position.
-
-    \b
-      jobledger tasks sample
-      jobledger tasks sample --state failed
-    """
-    with opened(ledger) as store:
-        world, position = _replayed(store)
-        found = _find_job(store, world, job)
-    result = {"succeeded": "success", "failed": "failure"}.get(state or "")
-    chosen = [
-        task
-        for task in found.tasks.values()
-        if state is None or task.state == state or (result is not None and task.state == "completed" and task.result == result)
-    ]
-    if as_json:
-        print_json({"tasks": [task_view(found, task) for task in chosen], "position": position})
-    elif chosen:
-        _print(render.task_table(chosen, _now()))
-    else:
-        click.echo(f"job {job} has no tasks" + (f" that are {state}" if state is not None else ""))
 
 
 @click.command()
@@ -182,7 +107,7 @@ def explain(job: str, task: str | None, ledger: Path, as_json: bool) -> None:
         position = store.head().position
         world, _ = replay(store, until=position, hear=hear)
         engine = _engine(store)
-        found = _find_job(store, world, job)
+        found = job_in(store, world, job)
     about = None if task is None else find_task(found, task)
     reasons = explain_state(world, found.id, None if about is None else about.spec.id)
     if as_json:
@@ -323,8 +248,8 @@ def log(job: str, task: str, node: str | None, stderr: bool, follow: bool, ledge
     """
     which: tail.Which = "stderr" if stderr else "stdout"
     with opened(ledger) as store, _interruptible():
-        world, position = _replayed(store)
-        found = _find_job(store, world, job)
+        world, position = replayed(store)
+        found = job_in(store, world, job)
         ran_on = tail.where_ran(found, task, node)
         path = tail.path_on(world, found, TaskId(task), which, root)
         out = sys.stdout.buffer
@@ -382,29 +307,12 @@ def completion(ctx: click.Context, shell: str) -> None:
 # --- helpers --------------------------------------------------------------------------------------------------
 
 
-def _replayed(store: EventStore) -> tuple[World, int]:
-    """The world as of now, and the ledger's position of which it is."""
-    position = store.head().position
-    world, _ = replay(store, until=position)
-    return world, position
-
-
-def _find_job(store: EventStore, world: World, job: str) -> Job:
-    """A job by id.  Refused: JobNotFound, with where its story is told if it was deleted."""
-    try:
-        return find_job(world, job)
-    except RequestRefused as error:
-        if next(store.read(stream=f"job/{job}"), None) is None:
-            raise
-        raise RequestRefused(error.code, f"job {job} was deleted; `jobledger events --job {job}` tells what happened to it") from None
-
-
 def _engine(store: SqliteStore) -> dict[str, Any]:
     """Whether an engine drives the ledger: `driving`, `gone` (its process has ended, or its lease has), or `none`."""
     lease = store.current_lease()
     if lease is None:
         return {"state": "none"}
-    gone = lease.expires_at < _now() or certainly_dead(lease)
+    gone = lease.expires_at < now() or certainly_dead(lease)
     return {
         "state": "gone" if gone else "driving",
         "owner": lease.owner,
@@ -432,15 +340,6 @@ def _warn_of_standstill(engine: dict[str, Any], ledger: Path, job: Job) -> None:
 
 def _told(_field: "attrs.Attribute[Any]", value: object) -> bool:
     return value is not None
-
-
-def _now() -> Micros:
-    return Micros(wall_clock())
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        click.echo(line)
 
 
 @contextmanager

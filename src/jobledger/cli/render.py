@@ -29,6 +29,8 @@ FAILURES_SHOWN_MAX: Final = 20
 
 _COMMAND_LINE_SHOWN_MAX: Final = 60
 
+_NODE_HEADER: Final = ("node", "state", "preparation", "tasks run", "release")
+
 _TYPE_WIDTH: Final = max(len(name) for name, _ in STORED.values())
 _SUBJECT_WIDTH: Final = 32
 
@@ -66,15 +68,20 @@ def failure_text(failure: FailureInfo, exit_code: int | None) -> str:
 def overview(world: World, now: Micros) -> Iterator[str]:
     """All jobs, a line each, and all pools."""
     if world.jobs:
-        header = ("job", "state", "tasks", "active", "running", "succeeded", "failed", "created", "took", "reason")
-        yield from columns(header, [_job_row(job, now) for job in world.jobs.values()])
+        yield from job_table(world.jobs.values(), now)
     else:
         yield "no jobs; `jobledger run FILE` runs one, `jobledger submit FILE` hands one to a running engine"
     yield ""
     if world.pools:
-        yield from pool_table(world)
+        yield from pool_table(world, world.pools.values())
     else:
         yield "no pools"
+
+
+def job_table(jobs: Iterable[Job], now: Micros) -> Iterator[str]:
+    """Jobs, a line each."""
+    header = ("job", "state", "priority", "tasks", "active", "running", "succeeded", "failed", "created", "took", "reason")
+    return columns(header, [_job_row(job, now) for job in jobs])
 
 
 def _job_row(job: Job, now: Micros) -> Sequence[object]:
@@ -82,13 +89,13 @@ def _job_row(job: Job, now: Micros) -> Sequence[object]:
     took = for_people(Duration((now if job.ended_at is None else job.ended_at) - job.created_at))
     why = "blocked: preparation failed on every node" if job.blocked else job.terminate_reason or ""
     shown = [counts[name] for name in ("active", "running", "succeeded", "failed")]
-    return (job.id, job.state, len(job.tasks), *shown, at_text(job.created_at), took, why)
+    return (job.id, job.state, job.spec.priority, len(job.tasks), *shown, at_text(job.created_at), took, why)
 
 
-def pool_table(world: World) -> Iterator[str]:
-    """All pools, a line each."""
+def pool_table(world: World, pools: Iterable[Pool]) -> Iterator[str]:
+    """Pools, a line each."""
     header = ("pool", "state", "allocation", "executor", "slots per node", "nodes", "resize errors")
-    return columns(header, [_pool_row(world, pool) for pool in world.pools.values()])
+    return columns(header, [_pool_row(world, pool) for pool in pools])
 
 
 def _pool_row(world: World, pool: Pool) -> Sequence[object]:
@@ -110,7 +117,7 @@ def job_status(world: World, job: Job, reasons: Sequence[Reason], root: Path, no
         yield from (printable(reason.text) for reason in reasons)
     if rows := list(_node_rows(world, job)):
         yield ""
-        yield from columns(("node", "state", "preparation", "tasks run", "release"), rows)
+        yield from columns(_NODE_HEADER, rows)
     if job.spec.job_finalizer_task is not None:
         yield ""
         yield printable(f"finalizer: {finalizer_text(job)}")
@@ -118,6 +125,12 @@ def job_status(world: World, job: Job, reasons: Sequence[Reason], root: Path, no
     if rows:
         yield ""
         yield f"output: {root}/{pool}/<node>/workitems/{job.id}/job-1/<task>/{{stdout,stderr}}.txt (`jobledger log {job.id} TASK` prints it)"
+
+
+def preparation_table(world: World, job: Job) -> Iterator[str]:
+    """The nodes where the job's preparation, release or tasks ran, a line each; nothing where there are none."""
+    rows = list(_node_rows(world, job))
+    return columns(_NODE_HEADER, rows) if rows else iter(())
 
 
 def _node_rows(world: World, job: Job) -> Iterator[Sequence[object]]:
