@@ -272,7 +272,7 @@ def _check_environment(path: str, settings: Iterable[EnvironmentSetting]) -> Ite
 def _check_identity(path: str, identity: UserIdentity | None) -> Iterator[Mistake]:
     if identity is None:
         return
-    if (identity.user_name is None) == (identity.auto_user is None):
-        yield Mistake(path=path, text="needs exactly one of userName and autoUser")
-    if identity.user_name is not None and not re.fullmatch(USER_NAME_PATTERN, identity.user_name):
-        yield Mistake(path=f"{path}.userName", text=f"{identity.user_name!r} is not the name of a user")
+    if (identity.username is None) == (identity.auto_user is None):
+        yield Mistake(path=path, text="needs exactly one of username and autoUser")
+    if identity.username is not None and not re.fullmatch(USER_NAME_PATTERN, identity.username):
+        yield Mistake(path=f"{path}.username", text=f"{identity.username!r} is not the name of a user")

@@ -69,7 +69,7 @@ class AutoUserSpecification:
 class UserIdentity:
     """As which user of the node a command line runs: one by name, or one that the node chooses; exactly one of both."""
 
-    user_name: str | None = None
+    username: str | None = None
     auto_user: AutoUserSpecification | None = None
 
 

@@ -52,7 +52,7 @@ def order(user: UserIdentity) -> dict[str, Any] | None:
 def choose(user: UserIdentity) -> OtherUser | None:
     """The user that is meant; None for the engine's own.  Raises Refused."""
     own = os.geteuid()
-    name = user.user_name
+    name = user.username
     if name is None:
         is_admin = user.auto_user is not None and user.auto_user.elevation_level == "admin"
         if is_admin == (own == ROOT):

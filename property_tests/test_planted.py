@@ -83,7 +83,7 @@ def unjudged(stage: Stage, event: e.Event) -> None:
     stage.log.append((event, stage.now))
 
 
-ANN = s.UserIdentity(user_name="ann")
+ANN = s.UserIdentity(username="ann")
 JOB_AS_ANN = a_job(prep=s.PreparationSpec(command_line="prepare", user_identity=ANN))
 
 

@@ -14,7 +14,7 @@ from jobledger.core.specs import AutoUserSpecification, FinalizerSpec, Preparati
 from jobledger.eventstore import encode_request
 
 BOUND_S = 20.0
-STRANGER = UserIdentity(user_name="no-such-user")
+STRANGER = UserIdentity(username="no-such-user")
 NO_STRANGER = "there is no user 'no-such-user' on this machine: create it, or name another"
 OWN = UserIdentity(auto_user=AutoUserSpecification(elevation_level="admin" if os.geteuid() == 0 else "nonadmin"))
 
@@ -49,7 +49,7 @@ def test_a_user_that_is_not_there_is_refused_with_the_path(tmp_path, pool_spec, 
         job = evolve(
             shell_job(),
             job_preparation_task=PreparationSpec(command_line="true", user_identity=STRANGER),
-            job_release_task=ReleaseSpec(command_line="true", user_identity=evolve(STRANGER, user_name="nor-this-one")),
+            job_release_task=ReleaseSpec(command_line="true", user_identity=evolve(STRANGER, username="nor-this-one")),
         )
         assert await refused(engine, engine.submit(job)) == (
             f"jobPreparationTask.userIdentity: {NO_STRANGER}; "

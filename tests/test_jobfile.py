@@ -33,7 +33,7 @@ from jobledger.core.specs import (
     TaskSpec,
     UserIdentity,
 )
-from jobledger.jsonnames import names_of
+from jobledger.jsonnames import about_unknown, names_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -65,7 +65,7 @@ EVERYTHING: dict[str, Any] = {
             "constraints": {"maxWallClockTime": "PT10M", "maxTaskRetryCount": -1},
             "waitForSuccess": False,
             "rerunOnNodeRebootAfterSuccess": False,
-            "userIdentity": {"userName": "ann"},
+            "userIdentity": {"username": "ann"},
         },
         "jobReleaseTask": {"id": "tidy", "commandLine": "tidy up", "maxWallClockTime": "PT30S", "releaseScope": "prepared"},
         "commonEnvironmentSettings": [{"name": "C", "value": "3"}],
@@ -147,7 +147,7 @@ def test_every_property_is_read() -> None:
                 constraints=TaskConstraints(max_wall_clock_time=Duration(600 * SECOND), max_task_retry_count=-1),
                 wait_for_success=False,
                 rerun_on_node_reboot_after_success=False,
-                user_identity=UserIdentity(user_name="ann"),
+                user_identity=UserIdentity(username="ann"),
             ),
             job_release_task=ReleaseSpec(
                 id=TaskId("tidy"), command_line="tidy up", max_wall_clock_time=Duration(30 * SECOND), release_scope="prepared"
@@ -210,14 +210,14 @@ def test_azures_unlimited_is_no_limit() -> None:
         (
             "tasks.1.multiInstanceSettings",
             {},
-            "tasks[1].multiInstanceSettings: is a property of Azure Batch that is not supported by this version of jobledger",
+            f"tasks[1].multiInstanceSettings: {about_unknown(TaskSpec, 'multiInstanceSettings')}",
         ),
         (
             "job.allowTaskPreemption",
             True,
-            "job.allowTaskPreemption: is a property of Azure Batch that is not supported by this version of jobledger",
+            f"job.allowTaskPreemption: {about_unknown(JobSpec, 'allowTaskPreemption')}",
         ),
-        ("tasks.0.state", "active", "tasks[0].state: is what Azure Batch answers and nothing that can be asked for: leave it out"),
+        ("tasks.0.state", "active", "tasks[0].state: is what is answered and nothing that can be asked for: leave it out"),
         (
             "tasks.0.what ever",
             0,
@@ -271,7 +271,7 @@ def test_azures_unlimited_is_no_limit() -> None:
             "tasks.0.userIdentity",
             {"autoUser": {"scope": "Task"}},
             "tasks[0].userIdentity.autoUser.scope: cannot be 'task': no user is made for one task alone; "
-            "'pool' is what there is, or name a user with 'userName'",
+            "'pool' is what there is, or name a user with 'username'",
         ),
         (
             "tasks.0.userIdentity",
@@ -279,14 +279,14 @@ def test_azures_unlimited_is_no_limit() -> None:
             "tasks[0].userIdentity.autoUser.elevationLevel: must be one of nonadmin, admin, not 'root'",
         ),
         # sense
-        ("tasks.0.userIdentity", {}, "tasks[0].userIdentity: needs exactly one of userName and autoUser"),
+        ("tasks.0.userIdentity", {}, "tasks[0].userIdentity: needs exactly one of username and autoUser"),
         (
             "job.jobPreparationTask.userIdentity",
-            {"userName": "ann", "autoUser": {}},
-            "job.jobPreparationTask.userIdentity: needs exactly one of userName and autoUser",
+            {"username": "ann", "autoUser": {}},
+            "job.jobPreparationTask.userIdentity: needs exactly one of username and autoUser",
         ),
-        ("job.jobReleaseTask.userIdentity", {"userName": "-u"}, "job.jobReleaseTask.userIdentity.userName: '-u' is not the name of a user"),
-        ("pool.startTask.userIdentity", {"userName": "#0"}, "pool.startTask.userIdentity.userName: '#0' is not the name of a user"),
+        ("job.jobReleaseTask.userIdentity", {"username": "-u"}, "job.jobReleaseTask.userIdentity.username: '-u' is not the name of a user"),
+        ("pool.startTask.userIdentity", {"username": "#0"}, "pool.startTask.userIdentity.username: '#0' is not the name of a user"),
         ("job.poolInfo.poolId", "other", "job.poolInfo.poolId: is 'other', but the pool of this file is 'workstation'"),
         ("pool.nodes", -1, f"pool.nodes: -1 is not between 0 and {limits.NODES_PER_POOL_MAX}"),
         (
@@ -355,7 +355,7 @@ def test_all_mistakes_are_named_at_once() -> None:
         [
             "tasks[1].id: is written twice, in line 10 and in line 10",
             "pool.noodles: is not known here: did you mean 'nodes'?",
-            "pool.vmSize: is a property of Azure Batch that is not supported by this version of jobledger",
+            "pool.vmSize: is a property of Azure Batch that is not supported by this version of jobledger: leave it out; what a node is, its 'executor' says",
             "job.jobPreparationTask: must be a mapping with commandLine, not the number 5",
             "job.jobReleaseTask.maxWallClockTime: must be more than 0 and at most PT15M (Azure Batch's rule)",
             "job.constraints.maxTaskRetryCount: -2 is not between -1 and 1000000",

@@ -26,6 +26,7 @@ from jobledger.core.specs import JobSpec, PoolSpec, TaskSpec
 
 from . import plaindata
 from .jobschema import job_file_reference_markdown, json_schema
+from .jsonnames import UNSUPPORTED_AT_TOP
 from .specjson import difference, spell, structure, task_differences, unstructure
 from .valuefrom import resolve
 
@@ -125,6 +126,7 @@ def parse(data: object, *, source: str = "job file", base: Path | None = None) -
     data of the caller's own.
     """
     said_twice = _said_twice(data)
+    data, refused = _without_unsupported(data)
     data, contradictions = _with_pool_info(data)
 
     def sense(found: JobFile) -> Iterator[Mistake]:
@@ -133,7 +135,7 @@ def parse(data: object, *, source: str = "job file", base: Path | None = None) -
         yield from _below("job", check_job(found.job))
         yield from _check_task_list(found.job, found.tasks)
 
-    return _checked(data, JobFile, sense, source, base, said_twice + contradictions)
+    return _checked(data, JobFile, sense, source, base, said_twice + refused + contradictions)
 
 
 def parse_pool(data: object, *, source: str = "pool", base: Path | None = None) -> PoolSpec:
@@ -179,6 +181,14 @@ def _checked(data: object, record: type[T], sense: Callable[[T], Iterable[Mistak
     if mistakes or found is None:
         raise JobFileError(source, mistakes)
     return found
+
+
+def _without_unsupported(data: object) -> tuple[object, list[Mistake]]:
+    """The data without what Azure Batch has at the top of a document and a job file has not, and a mistake for each of these."""
+    if not isinstance(data, dict) or not (named := [key for key in data if key in UNSUPPORTED_AT_TOP]):
+        return data, []
+    kept = {key: value for key, value in data.items() if key not in UNSUPPORTED_AT_TOP}
+    return kept, [Mistake(path=str(key), text=UNSUPPORTED_AT_TOP[key]) for key in named]
 
 
 def _with_pool_info(data: object) -> tuple[object, list[Mistake]]:

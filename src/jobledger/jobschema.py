@@ -199,8 +199,8 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "without it there is no limit. This property is jobledger's own.",
     },
     specs.UserIdentity: {
-        "userName": "The user by name. The engine has to run as that user or as root, or to be allowed `sudo -n -u NAME`.",
-        "autoUser": "A user that the node chooses; either this or `userName`.",
+        "username": "The user by name. The engine has to run as that user or as root, or to be allowed `sudo -n -u NAME`.",
+        "autoUser": "A user that the node chooses; either this or `username`.",
     },
     specs.AutoUserSpecification: {
         "scope": "Who shares the user: all of a pool. Azure Batch's `task`, a user for one task alone, is not supported.",

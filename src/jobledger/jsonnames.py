@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import attrs
 
-from jobledger.core import specs
+from jobledger.core import requests, specs
 
 
 class Name(NamedTuple):
@@ -63,7 +63,7 @@ def about_unknown(record: type, key: str) -> str:
     if (text := _UNSUPPORTED.get(record, {}).get(key)) is not None:
         return text
     if _is_reported(record, key):
-        return "is what Azure Batch answers and nothing that can be asked for: leave it out"
+        return "is what is answered and nothing that can be asked for: leave it out"
     if inside := [name.json for name in names_of(record).values() if typing.get_origin(name.type) is not tuple and key in _names_in(name.type)]:
         return f"is not known here: it belongs inside {' or '.join(map(repr, inside))}"
     names = [*names_of(record), *_OF_THE_FILE.get(record, ())]
@@ -85,15 +85,33 @@ def _plain(word: str) -> str:
 _LATER: Final = "is a property of Azure Batch that is not supported by this version of jobledger"
 
 
-def _later(*names: str) -> dict[str, str]:
-    return dict.fromkeys(names, _LATER)
+def _later(*names: str, instead: str = "") -> dict[str, str]:
+    """The names, each refused with what to do instead."""
+    return dict.fromkeys(names, f"{_LATER}: {instead}" if instead else _LATER)
 
 
-_OF_ANY_COMMAND_LINE: Final = _later("containerSettings")
+_OF_ANY_COMMAND_LINE: Final = _later(
+    "containerSettings", instead="no containers are run; let the command line run one, as in 'docker run --rm IMAGE PROGRAM'"
+)
+
+_SCHEDULE: Final = "no jobs are scheduled; let cron or a systemd timer run 'jobledger submit FILE'"
+
+_UNSUPPORTED_IN_JOB: Final = (
+    _later("allowTaskPreemption", instead="leave it out; a task that runs is never displaced by another job's")
+    | _later("jobManagerTask", instead="let a program of yours add tasks ('jobledger tasks add', or Engine.add_tasks) and terminate the job")
+    | _later("networkConfiguration", instead="leave it out; nodes have the network of their host")
+    | _later("schedule", "jobSpecification", instead=_SCHEDULE)
+)
+
+UNSUPPORTED_AT_TOP: Final = _later("jobSchedule", "schedule", "jobSpecification", instead=_SCHEDULE)
+"""Keys that a job file may not have at its top, with the rest of a sentence that begins with the key."""
+
+_NOT_PATCHED: Final = "cannot be changed once a job is submitted: submit another job, or leave it out"
 
 _UNSUPPORTED: Final[dict[type, dict[str, str]]] = {
-    specs.JobSpec: _later("allowTaskPreemption", "jobManagerTask", "networkConfiguration"),
-    specs.PoolInfo: {"autoPoolSpecification": f"{_LATER}: describe the pool under 'pool'"},
+    specs.JobSpec: _UNSUPPORTED_IN_JOB,
+    requests.PatchJob: dict.fromkeys(names_of(specs.JobSpec).keys() - names_of(requests.PatchJob).keys(), _NOT_PATCHED) | _UNSUPPORTED_IN_JOB,
+    specs.PoolInfo: _later("autoPoolSpecification", instead="describe the pool under 'pool', or name one that is there with 'poolId'"),
     specs.PreparationSpec: _OF_ANY_COMMAND_LINE,
     specs.ReleaseSpec: _OF_ANY_COMMAND_LINE
     | _later("retentionTime")
@@ -109,34 +127,40 @@ _UNSUPPORTED: Final[dict[type, dict[str, str]]] = {
     specs.ResourceFile: _later("autoStorageContainerName", "identityReference"),
     specs.OutputFileContainer: _later("identityReference", "uploadHeaders"),
     specs.TaskSpec: _OF_ANY_COMMAND_LINE
-    | _later(
-        "authenticationTokenSettings",
-        "multiInstanceSettings",
+    | _later("authenticationTokenSettings", instead="leave it out; there is no account that a task could ask")
+    | _later("multiInstanceSettings", instead="a task runs on one node; write a task for each, or let one start the others itself"),
+    specs.TaskSchedulingPolicy: _later(
+        "jobDefaultOrder", instead="leave it out; jobs of the same priority take turns in the order of submission, as with 'creationtime'"
     ),
-    specs.TaskSchedulingPolicy: _later("jobDefaultOrder"),
     specs.PoolSpec: _later(
-        "applicationLicenses",
-        "autoScaleEvaluationInterval",
-        "autoScaleFormula",
-        "certificateReferences",
-        "cloudServiceConfiguration",
         "enableAutoScale",
-        "enableInterNodeCommunication",
-        "mountConfiguration",
-        "networkConfiguration",
-        "resourceTags",
-        "targetLowPriorityNodes",
-        "targetNodeCommunicationMode",
-        "upgradePolicy",
-        "userAccounts",
-        "virtualMachineConfiguration",
-        "vmSize",
+        "autoScaleFormula",
+        "autoScaleEvaluationInterval",
+        instead="write 'nodes', and change it with 'jobledger pools resize'",
     )
+    | _later(
+        "vmSize",
+        "virtualMachineConfiguration",
+        "cloudServiceConfiguration",
+        "upgradePolicy",
+        "resourceTags",
+        instead="leave it out; what a node is, its 'executor' says",
+    )
+    | _later(
+        "networkConfiguration",
+        "targetNodeCommunicationMode",
+        "enableInterNodeCommunication",
+        instead="leave it out; nodes have the network of their host",
+    )
+    | _later("mountConfiguration", instead="mount it on the host, or in the pool's startTask")
+    | _later("userAccounts", instead="make the users on the host, and name them in 'userIdentity'")
+    | _later("certificateReferences", "applicationLicenses", instead="install it on the host, or in the pool's startTask")
+    | _later("targetLowPriorityNodes", instead="write 'nodes', since a pool of jobledger has one kind of node")
     | {"targetDedicatedNodes": "is not known here: write 'nodes', since a pool of jobledger has one kind of node"},
 }
 
 _UNSUPPORTED_CHOICES: Final[dict[typing.Any, dict[str, str]]] = {
-    specs.AutoUserScope: {"task": "cannot be 'task': no user is made for one task alone; 'pool' is what there is, or name a user with 'userName'"},
+    specs.AutoUserScope: {"task": "cannot be 'task': no user is made for one task alone; 'pool' is what there is, or name a user with 'username'"},
 }
 
 
@@ -162,11 +186,24 @@ _REPORTED: Final = frozenset(
         "stats",
     )
 )
+_COUNTED: Final = frozenset(("blocked", "taskCounts", "taskSlotCounts"))
+"""What `jobs show` tells beside Azure Batch's."""
+
 _REPORTED_OF: Final[dict[type, frozenset[str]]] = {
-    specs.JobSpec: _REPORTED,
+    specs.JobSpec: _REPORTED | _COUNTED,
+    requests.PatchJob: _REPORTED | _COUNTED,
     specs.TaskSpec: _REPORTED | {"nodeInfo"},
     specs.PoolSpec: _REPORTED
-    | {"allocationState", "allocationStateTransitionTime", "currentDedicatedNodes", "currentLowPriorityNodes", "resizeErrors"},
+    | {
+        "allocationState",
+        "allocationStateTransitionTime",
+        "autoScaleRun",
+        "currentDedicatedNodes",
+        "currentLowPriorityNodes",
+        "currentNodeCommunicationMode",
+        "identity",
+        "resizeErrors",
+    },
 }
 
 

@@ -177,7 +177,7 @@ def test_a_running_execution_can_be_described_again_for_recognition(given, scrip
 
 
 def test_each_command_line_runs_as_its_own_user(given):
-    ann, root = UserIdentity(user_name="ann"), UserIdentity(auto_user=AutoUserSpecification(elevation_level="admin"))
+    ann, root = UserIdentity(username="ann"), UserIdentity(auto_user=AutoUserSpecification(elevation_level="admin"))
     s = given(
         pool={"start_task": StartTaskSpec(command_line="start", user_identity=root)},
         prep=PreparationSpec(command_line="prepare", user_identity=ann),

@@ -57,8 +57,8 @@ from jobledger.testing.executors import (
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 
-NOBODY = UserIdentity(user_name="nobody")
-DAEMON = UserIdentity(user_name="daemon")
+NOBODY = UserIdentity(username="nobody")
+DAEMON = UserIdentity(username="daemon")
 ADMIN = UserIdentity(auto_user=AutoUserSpecification(elevation_level="admin"))
 NONADMIN = UserIdentity(auto_user=AutoUserSpecification())
 LONG_GRACE = Duration(int(BOUND_S) * SECOND)
@@ -142,7 +142,7 @@ class TestAnotherUser(ExecutorConformance):
 
 
 @pytest.mark.parametrize(
-    ("user", "name"), [(NOBODY, "nobody"), (DAEMON, "daemon"), (NONADMIN, "nobody"), (ADMIN, "root"), (UserIdentity(user_name="root"), "root")]
+    ("user", "name"), [(NOBODY, "nobody"), (DAEMON, "daemon"), (NONADMIN, "nobody"), (ADMIN, "root"), (UserIdentity(username="root"), "root")]
 )
 def test_it_runs_as_the_user_that_is_asked_for(tmp_path: Path, user: UserIdentity, name: str) -> None:
     async def scenario(driver: Driver) -> None:
@@ -163,7 +163,7 @@ def test_it_has_the_users_groups_and_none_of_the_engines(tmp_path: Path) -> None
         "    async with driving(LocalExecutor(Path(sys.argv[1]) / 'nodes')) as driver:\n"
         "        for number, name in enumerate(['root', 'daemon'], 1):\n"
         "            command = run(number, 'id -G')\n"
-        "            driver.submit(evolve(command, launch=evolve(command.launch, user=UserIdentity(user_name=name))))\n"
+        "            driver.submit(evolve(command, launch=evolve(command.launch, user=UserIdentity(username=name))))\n"
         "            assert (await driver.exit(number)).exit_code == 0\n"
         "            print(read_output(driver.executor, number).decode().strip())\n"
         "asyncio.run(go())"
@@ -239,7 +239,7 @@ def test_signals_are_as_every_program_expects_them(tmp_path: Path) -> None:
 
 
 def test_a_user_that_is_not_there_is_refused_beforehand_and_at_the_launch(tmp_path: Path) -> None:
-    stranger = UserIdentity(user_name="no-such-user")
+    stranger = UserIdentity(username="no-such-user")
 
     async def scenario(driver: Driver) -> None:
         assert isinstance(driver.executor, LocalExecutor)
@@ -247,7 +247,7 @@ def test_a_user_that_is_not_there_is_refused_beforehand_and_at_the_launch(tmp_pa
         category, code, message = await failure_as(stranger, driver, 1)
         assert (category, code) == ("usererror", "CommandLaunchFailed")
         assert "no user 'no-such-user'" in message
-        for user in (NOBODY, NONADMIN, ADMIN, UserIdentity(user_name="root")):
+        for user in (NOBODY, NONADMIN, ADMIN, UserIdentity(username="root")):
             assert await driver.executor.refusal(user) is None
 
     play(tmp_path, scenario)
@@ -313,7 +313,7 @@ def test_what_was_launched_before_its_user_was_gone_is_not_said_never_to_have_ru
         driver.submit(run_as(NOBODY, 1, command_line))
         await written(tmp_path / "launches")
         await driver.report(ExecutionStarted, 1)
-        driver.submit(run_as(UserIdentity(user_name="no-such-user"), 1, command_line))
+        driver.submit(run_as(UserIdentity(username="no-such-user"), 1, command_line))
         (tmp_path / "go").touch()
         assert (await driver.end(1)) == await driver.exit(1)
         assert await written(tmp_path / "launches") == [""]

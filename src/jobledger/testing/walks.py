@@ -84,9 +84,7 @@ def constraints(draw: st.DrawFn, *, delays: bool) -> s.TaskConstraints:
 
 
 task_constraints = constraints(delays=True)
-IDENTITIES = st.sampled_from(
-    [None, None, s.UserIdentity(user_name="ann"), s.UserIdentity(auto_user=s.AutoUserSpecification(elevation_level="admin"))]
-)
+IDENTITIES = st.sampled_from([None, None, s.UserIdentity(username="ann"), s.UserIdentity(auto_user=s.AutoUserSpecification(elevation_level="admin"))])
 start_tasks = st.builds(
     s.StartTaskSpec,
     command_line=st.just("start"),

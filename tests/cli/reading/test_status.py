@@ -26,7 +26,7 @@ def test_status_of_everything(invoke, record, scenario, row):
     record(scenario("t1", "t2", "t3", script={"t2": Exits(3), "t3": Hangs()}))
     result = invoke("status")
     assert result.exit_code == 0
-    assert row(result.stdout, "sample")[:7] == ["sample", "active", "3", "0", "1", "1", "1"]
+    assert row(result.stdout, "sample")[:8] == ["sample", "active", "0", "3", "0", "1", "1", "1"]
     assert row(result.stdout, "p") == ["p", "active", "steady", "local", "1", "1 running"]
     assert result.stdout.splitlines()[-1].startswith(".jobledger/ledger.db: no engine drives it; position ")
 
