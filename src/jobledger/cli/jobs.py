@@ -147,7 +147,8 @@ def submit(file: str, ledger: Path, timeout_s: float, as_json: bool) -> None:
 
     \b
       jobledger submit job.yaml
-      cat job.json | jobledger submit -
+      jobledger jobs submit job.yaml
+      cat job.json | jobledger jobs create -
     """
     job_file = load(file)
     requests: list[q.Request] = [q.CreatePool(spec=job_file.pool)] if job_file.pool is not None else []

@@ -80,6 +80,7 @@ def add_tasks(job: str, file: str, ledger: Path, timeout_s: float, as_json: bool
 
     \b
       jobledger tasks add sample more.yaml
+      jobledger add-tasks sample - < more.json
     """
     tasks = parse_tasks(_spec_of(ledger, JobId(job)), read(file), source=file, base=folder_of(file))
     ask_engine(
@@ -100,7 +101,8 @@ def terminate_task(job: str, task: str, reason: str, ledger: Path, timeout_s: fl
     """End one task as failed.
 
     \b
-      jobledger tasks terminate sample task003 --reason "wrong input"
+      jobledger tasks terminate sample task003
+      jobledger terminate-task sample task003 --reason "wrong input"
     """
     request = q.TerminateTask(job=JobId(job), task=TaskId(task), reason=reason)
     ask_engine(ledger, [request], f"task {task} of job {job} is being ended", timeout_s=timeout_s, as_json=as_json)
