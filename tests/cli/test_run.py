@@ -401,3 +401,14 @@ def test_on_a_terminal_it_draws_and_leaves_it_as_it_was(start, write):
         assert shown in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is back
     assert "Job j is completed" in process.stdout.read()
+
+
+def test_a_job_whose_tasks_require_more_slots_than_a_node_has_is_ended_when_the_others_are_done(invoke):
+    data = {
+        "pool": {"id": "p", "taskSlotsPerNode": 2},
+        "job": {"id": "j", "onAllTasksComplete": "terminatejob"},
+        "tasks": [{"id": "a", "commandLine": "true", "requiredSlots": 4}, {"id": "b", "commandLine": "true", "requiredSlots": 2}],
+    }
+    Path("job.json").write_text(json.dumps(data))
+    result = invoke("run", "job.json")
+    assert (result.exit_code, "(TooFewSlots)" in result.stdout, "1 succeeded" in result.stdout) == (1, True, True)

@@ -51,7 +51,8 @@ def run(file: str, ledger: Path, root: Path, durability: Durability, leave_activ
     FILE is YAML or JSON, `-` for standard input.  Makes the ledger and the pool if need be.  The same file again resumes a job that has
     not ended and reports one that has; the same job id with another specification is refused with the difference.  A job with
     `onAllTasksComplete: noaction` is ended when its tasks are complete, and one that cannot go on (preparation failed on every node, no
-    node is left, or its tasks wait for ones that will not succeed) when nothing of it runs, so that its release runs.
+    node is left, or its tasks wait for ones that will not succeed, or require more slots than a node has) when nothing of it runs, so that
+    its release runs.
 
     Ctrl-C ends the job in good order: its release runs.  A second Ctrl-C detaches: what runs goes on, and the same command resumes.
 
@@ -179,6 +180,8 @@ def _reason_to_end(world: World, job: Job, *, interrupted: bool) -> tuple[str, s
         return "DependenciesNotSatisfied", "the tasks that are left wait for tasks that will not succeed: ending the job"
     if job.blocked:
         return "PreparationFailed", "the job preparation task failed on every node: ending the job"
+    if job.queue and (pool := world.pools.get(job.spec.pool_info.pool_id)) is not None and min(job.queue) > pool.spec.task_slots_per_node:
+        return "TooFewSlots", "the tasks that are left require more slots than a node has: ending the job"
     if _no_node_left(world, job):
         return "NoUsableNode", "no node of the pool can be used: ending the job"
     return None
