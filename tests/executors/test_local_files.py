@@ -233,7 +233,7 @@ def test_files_belong_to_the_user_that_the_program_runs_as(file_server):
     command = with_files(
         1,
         "/bin/sh -c 'cat in/x > in/y && cp in/y x'",
-        user=UserIdentity(user_name="nobody"),
+        user=UserIdentity(username="nobody"),
         resource_files=(ResourceFile(http_url=f"{file_server.url}/x", file_path="in/x", file_mode="0600"),),
         output_files=(OutputFile(file_pattern="x", destination=destination),),
     )

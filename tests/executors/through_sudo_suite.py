@@ -52,9 +52,9 @@ from jobledger.testing.executors import (
     written,
 )
 
-WORKER = UserIdentity(user_name="jl-worker")
-LOCKED = UserIdentity(user_name="jl-locked")
-OWN = UserIdentity(user_name="jl-engine")
+WORKER = UserIdentity(username="jl-worker")
+LOCKED = UserIdentity(username="jl-locked")
+OWN = UserIdentity(username="jl-engine")
 ADMIN = UserIdentity(auto_user=AutoUserSpecification(elevation_level="admin"))
 NONADMIN = UserIdentity(auto_user=AutoUserSpecification())
 LONG_GRACE = Duration(int(BOUND_S) * SECOND)
@@ -155,10 +155,10 @@ def test_what_sudo_refuses_is_told_in_its_words(tmp_path: Path) -> None:
         assert (category, code) == ("usererror", "CommandLaunchFailed")
         assert "password is required" in message
         assert stat.S_IMODE(task_folder(tmp_path, 1).stat().st_mode) == 0o755
-        other = await driver.executor.refusal(UserIdentity(user_name="nobody"))
+        other = await driver.executor.refusal(UserIdentity(username="nobody"))
         assert other is not None
         assert "sudo" in other
-        assert "no user" in (await driver.executor.refusal(UserIdentity(user_name="no-such-user")) or "")
+        assert "no user" in (await driver.executor.refusal(UserIdentity(username="no-such-user")) or "")
 
     play(tmp_path, scenario)
 
