@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from jobledger.core.commands import BootNode, Command, RetireNode, RunCommand, StopExecution
+from jobledger.core.commands import BootNode, Command, RemoveFiles, RetireNode, RunCommand, StopExecution
 from jobledger.core.errors import ExecutorError
 from jobledger.core.ids import NodeId, PoolId
 from jobledger.core.ports import ReportSink
-from jobledger.core.reports import ExecutionExited, ExecutionNotStarted, ExecutionStarted, NodeReady, NodeRetired
+from jobledger.core.reports import ExecutionExited, ExecutionNotStarted, ExecutionStarted, FilesRemoved, NodeReady, NodeRetired
 
 
 class NullExecutor:
@@ -30,6 +30,8 @@ class NullExecutor:
                     self._sink(NodeReady(node=command.node, boot_id="null", incarnation=command.incarnation))
                 case RetireNode():
                     self._sink(NodeRetired(node=command.node, incarnation=command.incarnation))
+                case RemoveFiles():
+                    self._sink(FilesRemoved(node=command.node, job=command.job, task=command.task, before=command.before))
                 case StopExecution():
                     self._sink(ExecutionNotStarted(execution=command.execution))
                 case _:

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from . import limits
 from .file_checks import Found, mistakes_in_output_files, mistakes_in_packages, mistakes_in_resource_files
-from .ids import ID_PATTERN, Duration
+from .ids import ID_PATTERN, UNLIMITED_RETENTION, Duration, Retention
 from .specs import (
     EnvironmentSetting,
     ExitConditions,
@@ -100,6 +100,7 @@ def check_job(spec: JobSpec) -> Iterator[Mistake]:
         yield from _check_identity("jobReleaseTask.userIdentity", release.user_identity)
         yield from _below("jobReleaseTask.resourceFiles", mistakes_in_resource_files(release.resource_files))
         yield from _below("jobReleaseTask.outputFiles", mistakes_in_output_files(release.output_files))
+        yield from _check_retention("jobReleaseTask.retentionTime", release.retention_time)
     if (finalizer := spec.job_finalizer_task) is not None:
         yield from _check_finalizer(spec, finalizer)
 
@@ -244,6 +245,12 @@ def _check_constraints(path: str, constraints: TaskConstraints | JobConstraints)
         yield Mistake(path=f"{path}.retryDelayMax", text="must not be less than retryDelay, nor more than P1D, a day")
     if isinstance(constraints, TaskConstraints) and constraints.silent_timeout is not None and constraints.silent_timeout < limits.SILENT_TIMEOUT_MIN:
         yield Mistake(path=f"{path}.silentTimeout", text="must be at least PT1S, a second")
+    yield from _check_retention(f"{path}.retentionTime", constraints.retention_time)
+
+
+def _check_retention(path: str, retention: Retention | None) -> Iterator[Mistake]:
+    if retention is not None and retention < 0 and retention != UNLIMITED_RETENTION:
+        yield Mistake(path=path, text=f"{retention} is less than nothing")
 
 
 def _check_command_line(path: str, command_line: str) -> Iterator[Mistake]:

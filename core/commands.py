@@ -2,7 +2,7 @@
 
 A `Run...` command is identified by its execution: an executor that gets it twice launches once and answers the second
 time with what it knows.  `StopExecution` for an execution that was never launched forbids the launch.  `BootNode` and
-`RetireNode` are identified by node and incarnation.
+`RetireNode` are identified by node and incarnation, `RemoveFiles` by node, job, task and the number of the first execution that is not meant.
 """
 
 from attrs import frozen
@@ -105,5 +105,20 @@ class RetireNode:
     wipe: bool
 
 
+@frozen(kw_only=True)
+class RemoveFiles:
+    """Remove the folder of a task, preparation or release, or with `task` None all folders of the job, and report `FilesRemoved`.
+
+    Only what executions with a number below `before` wrote is meant; the engine launches nothing there until it has the answer.
+    A folder that is not there is removed; what cannot be removed is said, and nothing outside the node is ever touched.
+    """
+
+    pool: PoolId
+    node: NodeId
+    job: JobId
+    task: TaskId | None
+    before: ExecutionId
+
+
 RunCommand = RunTask | RunPreparation | RunRelease | RunFinalizer | RunStartTask
-Command = RunCommand | StopExecution | BootNode | RetireNode
+Command = RunCommand | StopExecution | BootNode | RetireNode | RemoveFiles

@@ -12,6 +12,7 @@ from typing import Final
 from attrs import frozen
 
 from . import execution as executions
+from . import files
 from . import job as jobs
 from . import pool as pools
 from .events import Event, JobTerminating, TaskRetryDue
@@ -28,6 +29,8 @@ def next_deadline(world: World) -> Micros | None:
         if _LIMITS[kind].stands(world, at, *subject):
             return at
         heapq.heappop(deadlines)
+        if (later := _LIMITS[kind].later(world, at, *subject)) is not None:
+            world.add_deadline(later, kind, *subject)
     return None
 
 
@@ -84,6 +87,8 @@ def _resize_reached(world: World, pool_id: PoolId) -> Iterator[Event]:
 class _Limit:
     stands: Callable[..., bool]
     reached: Callable[..., Iterator[Event]]
+    later: Callable[..., Micros | None] = lambda *_: None
+    """When an entry that does not stand is to come up again: a limit that is moved often then has one entry all the same."""
 
 
 _LIMITS: Final[dict[DeadlineKind, _Limit]] = {
@@ -91,4 +96,5 @@ _LIMITS: Final[dict[DeadlineKind, _Limit]] = {
     "job": _Limit(_job_stands, _job_reached),
     "retry": _Limit(_retry_stands, _retry_reached),
     "resize": _Limit(_resize_stands, _resize_reached),
+    "files": _Limit(files.is_due_at, files.expire, files.due_later),
 }

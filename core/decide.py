@@ -9,7 +9,7 @@ from typing import assert_never
 
 from attrs import frozen
 
-from . import deadlines, job, node, outcomes, pool, task
+from . import deadlines, files, job, node, outcomes, pool, task
 from . import execution as executions
 from . import preparation as preparations
 from . import reports as r
@@ -42,6 +42,7 @@ def decide(world: World, stimulus: Stimulus, now: Micros) -> Iterator[Event]:
             | r.NodeRetired()
             | r.NodeFaulted()
             | r.NodeReallocated()
+            | r.FilesRemoved()
         ):
             return _on_report(world, stimulus)
         case _:
@@ -90,11 +91,11 @@ def _on_report(world: World, report: r.Report) -> Iterator[Event]:
     match report:
         case r.ExecutionStarted(execution=execution_id, pid=pid):
             execution = world.executions.get(execution_id)
-            if execution is not None and execution.state == "requested":
+            if execution is not None and execution.state == "requested" and not files.waits(world, execution):
                 yield from _confirm(world, execution, pid)
         case r.ExecutionExited() | r.ExecutionNotStarted() | r.ExecutionLost():
             execution = world.executions.get(report.execution)
-            if execution is not None:
+            if execution is not None and not (isinstance(report, r.ExecutionExited) and files.waits(world, execution)):
                 yield from outcomes.reported(world, execution, report)
         case r.ExecutionSilent(execution=execution_id, silent_for=silent_for):
             execution = world.executions.get(execution_id)
@@ -108,6 +109,8 @@ def _on_report(world: World, report: r.Report) -> Iterator[Event]:
             yield from node.on_faulted(world, report)
         case r.NodeReallocated():
             yield from node.on_reallocated(world, report)
+        case r.FilesRemoved():
+            yield from files.on_report(world, report)
         case _:
             assert_never(report)
 

@@ -361,8 +361,11 @@ class JobCompleted:
 
 @frozen(kw_only=True)
 class JobDeleting:
+    """The job is on its way out.  `removes_files` tells that it goes after its files; versions that did not remove any did not say it."""
+
     job: JobId
     reason: str = ""
+    removes_files: bool = False
 
 
 @frozen(kw_only=True)
@@ -662,6 +665,47 @@ class ExecutionUnresolved:
     reason: str
 
 
+# --- files: the folder of a task, preparation or release on one node ------------------------------------------
+
+
+@frozen(kw_only=True)
+class FilesExpired:
+    """The folder's retention has passed, or its task was deleted: what executions with a number below `before` wrote is to be removed."""
+
+    job: JobId
+    task: TaskId
+    node: NodeId
+    before: ExecutionId
+
+
+@frozen(kw_only=True)
+class FilesRemoved:
+    """The folder is gone; `problem` says why it, or some of it, could not be removed."""
+
+    job: JobId
+    task: TaskId
+    node: NodeId
+    problem: str | None = None
+
+
+@frozen(kw_only=True)
+class JobFilesExpired:
+    """The job was deleted: all its folders on the node are to be removed, whatever their retention."""
+
+    job: JobId
+    node: NodeId
+    before: ExecutionId
+
+
+@frozen(kw_only=True)
+class JobFilesRemoved:
+    """All of the job's folders on the node are gone; `problem` says why some could not be removed."""
+
+    job: JobId
+    node: NodeId
+    problem: str | None = None
+
+
 Event = (
     EngineStarted
     | EngineStopped
@@ -737,6 +781,10 @@ Event = (
     | ExecutionEnded
     | ExecutionNeverRan
     | ExecutionUnresolved
+    | FilesExpired
+    | FilesRemoved
+    | JobFilesExpired
+    | JobFilesRemoved
 )
 
 STORED: Final[dict[type[Event], tuple[str, int]]] = {
@@ -814,6 +862,10 @@ STORED: Final[dict[type[Event], tuple[str, int]]] = {
     ExecutionEnded: ("execution.ended", 1),
     ExecutionNeverRan: ("execution.never-ran", 1),
     ExecutionUnresolved: ("execution.unresolved", 1),
+    FilesExpired: ("files.expired", 1),
+    FilesRemoved: ("files.removed", 1),
+    JobFilesExpired: ("job-files.expired", 1),
+    JobFilesRemoved: ("job-files.removed", 1),
 }
 
 

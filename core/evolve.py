@@ -7,7 +7,7 @@ or the code that wrote it is broken, and to go on would make things worse.
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import drain, execution, finalizer, job, node, pool, preparation, release, start_task, task
+from . import drain, execution, files, finalizer, job, node, pool, preparation, release, start_task, task
 from . import events as e
 from .errors import ImpossibleEvent
 from .ids import ENGINE_HOST, Micros
@@ -119,4 +119,8 @@ _FOLD: Final[dict[type[e.Event], Callable[[World, Any, Micros], None]]] = {
     e.ExecutionEnded: execution.on_outcome,
     e.ExecutionNeverRan: execution.on_outcome,
     e.ExecutionUnresolved: execution.on_outcome,
+    e.FilesExpired: files.on_expired,
+    e.FilesRemoved: files.on_removed,
+    e.JobFilesExpired: files.on_job_expired,
+    e.JobFilesRemoved: files.on_job_removed,
 }

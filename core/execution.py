@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import evolve
 
-from . import limits
+from . import files, limits
 from .commands import Launch, RunCommand, RunFinalizer, RunPreparation, RunRelease, RunStartTask, RunTask, StopExecution
 from .events import (
     Event,
@@ -135,11 +135,14 @@ def _constraints(world: World, execution: Execution) -> TaskConstraints | None:
 # --- commands -------------------------------------------------------------------------------------------------
 
 
-def owed_key(execution: Execution) -> CommandKey | None:
-    """Which command an execution owes its executor: stop where one is wished for, run until the start was seen, then none."""
+def owed_key(world: World, execution: Execution) -> CommandKey | None:
+    """Which command an execution owes its executor: stop where one is wished for, run until the start was seen, then none.
+
+    None too while its folder is being removed: it is launched after that.
+    """
     if execution.stop is not None:
         return _stop_key(execution.id, execution.stop.then)
-    return ("run", execution.id, 0) if execution.state == "requested" else None
+    return ("run", execution.id, 0) if execution.state == "requested" and not files.waits(world, execution) else None
 
 
 def stop_command(world: World, execution: Execution) -> StopExecution:
@@ -198,7 +201,9 @@ def on_requested(world: World, event: ExecutionRequested, _at: Micros) -> None:
         job.live[event.execution] = None
         if event.kind not in {"release", "finalizer"}:
             job.unstopped[event.execution] = None
-    world.owed.add(("run", event.execution, 0))
+        files.hold(world, job, event)
+    if not files.waits(world, execution):
+        world.owed.add(("run", event.execution, 0))
 
 
 def on_confirmed(world: World, event: ExecutionConfirmed, at: Micros) -> None:
@@ -220,14 +225,14 @@ def on_stop_requested(world: World, event: ExecutionStopRequested, _at: Micros) 
             job.stopping += 1
         if event.then != "requeue":
             job.unstopped.pop(event.execution, None)
-    owed, now = owed_key(execution), _stop_key(event.execution, event.then)
+    owed, now = owed_key(world, execution), _stop_key(event.execution, event.then)
     execution.stop = Stop(then=event.then, cause=event.cause, failure=event.failure)
     if owed is not None and owed != now:
         world.owed.drop(owed)
     world.owed.add(now)
 
 
-def on_outcome(world: World, event: ExecutionEnded | ExecutionNeverRan | ExecutionUnresolved, _at: Micros) -> None:
+def on_outcome(world: World, event: ExecutionEnded | ExecutionNeverRan | ExecutionUnresolved, at: Micros) -> None:
     execution = live_execution(world, event.execution)
     EXECUTION.move(execution.state, event, event.execution)
     del world.executions[event.execution]
@@ -244,8 +249,9 @@ def on_outcome(world: World, event: ExecutionEnded | ExecutionNeverRan | Executi
         job.unstopped.pop(event.execution, None)
         if execution.kind == "task" and execution.stop is not None:
             job.stopping -= 1
+        files.keep(world, job, execution, event, at)
         world.agenda.job(event.job)
-    if (owed := owed_key(execution)) is not None:
+    if (owed := owed_key(world, execution)) is not None:
         world.owed.drop(owed)
 
 

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from attrs import Factory, define, evolve, fields, frozen
 
 from . import events as e
+from . import history_of_files as of_files
 from .ids import SECOND, Duration, ExecutionId, ExecutionKind, JobId, Micros, NodeId, PoolId, TaskId
 from .machine import ABSENT, Machine
 from .specs import JobConstraints, JobSpec, PoolSpec, ReleaseScope, TaskConstraints, TaskSpec
@@ -117,8 +118,7 @@ class Visit:
 
     def reached(self, scope: ReleaseScope) -> bool:
         """Whether what the scope asks for has happened here."""
-        happened = {"taskRan": self.task_ran, "prepared": self.prepared, "attempted": self.attempted}
-        return any(happened[what] for what in _WITHIN[scope])
+        return any({"taskRan": self.task_ran, "prepared": self.prepared, "attempted": self.attempted}[what] for what in _WITHIN[scope])
 
     def empty(self) -> None:
         """The node was emptied: what was done on it is gone."""
@@ -131,6 +131,7 @@ class JobFacts:
     spec: JobSpec
     created_at: Micros
     completed: bool = False
+    removes_files: bool = False
     live: dict[ExecutionId, None] = Factory(dict)
     tasks: dict[TaskId, TaskFacts] = Factory(dict)
     unfinished: dict[TaskId, None] = Factory(dict)
@@ -159,6 +160,7 @@ class NodeFacts:
     start_succeeded: bool = False
     start_exited: int | None = None
     start_failures: int = 0
+    files: of_files.FilesOfNode = Factory(of_files.FilesOfNode)
 
 
 @define
@@ -244,6 +246,7 @@ class History:
         if seen.position is not None:
             self.position = seen.position
         self.unplaced = event if isinstance(event, e.PreparationStarted) else None
+        of_files.record(self, event, seen.at)
         for machine, key in moves(event):
             _move(self.states, machine, key, event)
         _record_pool_or_node(self, event)

@@ -21,6 +21,11 @@ Duration = NewType("Duration", int)
 
 SECOND: Final = 1_000_000
 
+Retention = NewType("Retention", int)
+"""How long files are kept, in microseconds; 0 is removed at once, `UNLIMITED_RETENTION` never by the passing of time."""
+
+UNLIMITED_RETENTION: Final = Retention(-1)
+
 ID_PATTERN: Final = r"[A-Za-z0-9_-]{1,64}"
 """Azure Batch's rule for ids: 1 to 64 letters, digits, hyphens and underscores."""
 

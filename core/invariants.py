@@ -15,6 +15,7 @@ from .ids import Micros
 from .judging import Invariant, Violation
 from .promises_of_drains import OF_DRAINS
 from .promises_of_ends import OF_ENDS
+from .promises_of_files import OF_FILES
 from .promises_of_finalizers import OF_FINALIZERS
 from .promises_of_jobs import OF_JOBS
 from .promises_of_limits import OF_LIMITS
@@ -24,7 +25,7 @@ from .world import World
 
 __all__ = ["INVARIANTS", "Auditor", "Invariant", "Violation", "audit"]
 
-INVARIANTS: Final[tuple[Invariant, ...]] = (*OF_JOBS, *OF_ENDS, *OF_FINALIZERS, *OF_NODES, *OF_DRAINS, *OF_LIMITS, *OF_PLACEMENT)
+INVARIANTS: Final[tuple[Invariant, ...]] = (*OF_JOBS, *OF_ENDS, *OF_FINALIZERS, *OF_NODES, *OF_DRAINS, *OF_LIMITS, *OF_PLACEMENT, *OF_FILES)
 
 
 class Auditor:

@@ -4,7 +4,8 @@
 2. active -> terminating -> completed: ending a job ends its tasks and its preparation first, then runs every release that
    is owed, then its finalizer, and only when nothing of it is owed and nothing of the job lives is it `completed` (customer; semantics 2.6).
 3. Deleting a job that has not ended does the same and then the job is gone; deleting one that is terminating lets what is
-   in flight finish; deleting a completed one runs nothing (customer: no second release).
+   in flight finish; deleting a completed one runs nothing (customer: no second release).  It is gone when no node that is up
+   has files of it any more.
 4. `disabling` and `enabling` last until what had to stop has stopped.
 5. A job whose every node failed its preparation cannot go on: it says so (`JobBlocked`) and waits for a node or the user.
 6. A job that is not over may be patched; it goes to another pool only while it is disabled.  Its tasks then run there, prepared anew on each node;
@@ -17,8 +18,8 @@ from typing import Final
 from attrs import evolve, fields
 
 from . import execution as executions
+from . import files, limits
 from . import finalizer as finalizers
-from . import limits
 from . import preparation as preparations
 from . import release as releases
 from . import task as tasks
@@ -132,7 +133,7 @@ def delete(world: World, request: DeleteJob) -> Iterator[Event]:
     job = find(world, request.job, "delete it")
     if job.state == "deleting":
         raise RequestRefused("JobBeingDeleted", f"job {job.id} is deleting; cannot delete it again")
-    yield JobDeleting(job=job.id, reason=request.reason)
+    yield JobDeleting(job=job.id, reason=request.reason, removes_files=True)
 
 
 def disable(world: World, request: DisableJob) -> Iterator[Event]:
@@ -279,8 +280,14 @@ def _end(world: World, job: Job) -> Iterator[Event]:
         yield from releases.pay(world, job)
     if not job.live and not job.owed and not job.releasing:
         yield from finalizers.run(world, job)
-    if not job.live and not job.owed and not job.releasing and finalizers.settled(job):
-        yield JobDeleted(job=job.id) if job.state == "deleting" else JobCompleted(job=job.id)
+    if job.live or job.owed or job.releasing or not finalizers.settled(job):
+        return
+    if job.state == "terminating":
+        yield JobCompleted(job=job.id)
+        return
+    yield from files.expire_all(world, job.id)
+    if job.id not in world.wiping:
+        yield JobDeleted(job=job.id)
 
 
 # --- evolve ---------------------------------------------------------------------------------------------------
@@ -339,6 +346,7 @@ def on_changed(
             job.delete_reason = reason
         case JobCompleted():
             job.ended_at = at
+            files.job_ended(world, job, at)
             _forget(world, job)
         case _:
             pass
@@ -348,9 +356,10 @@ def on_changed(
     world.agenda.job(event.job)
 
 
-def on_deleted(world: World, event: JobDeleted, _at: Micros) -> None:
+def on_deleted(world: World, event: JobDeleted, at: Micros) -> None:
     job = world.jobs[event.job]
     JOB.move(job.state, event, event.job)
+    files.job_gone(world, job, at)
     _forget(world, job)
     del world.jobs[event.job]
 

@@ -6,7 +6,7 @@ that says which bound was met.
 
 from typing import Final
 
-from .ids import SECOND, Duration
+from .ids import SECOND, Duration, Retention
 
 BATCH_EVENTS_MAX: Final = 20_000_000
 """Events that one stimulus may cause before the joint rules are called livelocked.
@@ -68,6 +68,8 @@ INTERNAL_RETRIES_MAX: Final = 8
 """How often in a row something is run again because its executor lost or stopped it unasked on a node that stayed up.
 
 A supervisor that is killed costs one; an executor that loses every launch would go on for ever."""
+RETENTION: Final = Retention(7 * 24 * 60 * 60 * SECOND)
+"""Azure Batch's default retentionTime: how long files of what has ended are kept."""
 
 REASON_TOLD_LENGTH_MAX: Final = 1024
 """Characters of a job's terminate reason that its finalizer finds in its environment: a program must be able to start with it."""

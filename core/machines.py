@@ -3,6 +3,7 @@
 from typing import Final
 
 from .execution import EXECUTION
+from .files import FILES, JOB_FILES
 from .finalizer import FINALIZER
 from .job import JOB
 from .machine import Machine
@@ -14,5 +15,6 @@ from .start_task import START_TASK
 from .task import TASK
 
 MACHINES: Final[dict[str, Machine]] = {
-    machine.name: machine for machine in (POOL, ALLOCATION, NODE, SCHEDULING, START_TASK, JOB, TASK, PREPARATION, RELEASE, FINALIZER, EXECUTION)
+    machine.name: machine
+    for machine in (POOL, ALLOCATION, NODE, SCHEDULING, START_TASK, JOB, TASK, PREPARATION, RELEASE, FINALIZER, EXECUTION, FILES, JOB_FILES)
 }

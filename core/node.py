@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from typing import Final, get_args
 
 from . import drain as drains
-from . import outcomes
+from . import files, outcomes
 from . import preparation as preparations
 from . import release as releases
 from . import start_task as start_tasks
@@ -55,7 +55,7 @@ from .reports import NodeFaulted, NodeReady, NodeRetired
 from .reports import NodeReallocated as NodeReallocatedReport
 from .requests import DeallocateNode, DisableScheduling, EnableScheduling, RebootNode, ReimageNode, StartNode
 from .specs import NodeOption
-from .world import Job, Node, Pool, World, drop_node_index, index_node, owe_node, ready_jobs, settle_node
+from .world import UP, Job, Node, Pool, World, drop_node_index, index_node, owe_node, ready_jobs, settle_node
 
 _UP: Final = "waitingforstarttask idle running offline starttaskfailed"
 _HERE: Final = f"creating starting rebooting reimaging unusable {_UP}"
@@ -421,6 +421,8 @@ def on_changed(
     node.changed_at = at
     match event:
         case NodeBooted(boot_id=boot_id):
+            if node.wipe:
+                files.forget(world, node)
             node.boot_id, node.booted_at, node.answered, node.wipe, node.reason = boot_id, at, True, False, None
         case NodeRebooting(incarnation=incarnation, cause=cause):
             node.incarnation, node.answered, node.reason = incarnation, False, cause
@@ -430,11 +432,15 @@ def on_changed(
             node.incarnation, node.answered, node.wipe, node.reason = incarnation, False, True, reason
         case NodeUnusable(reason=reason) | NodeUnknown(reason=reason):
             node.reason = reason
+        case NodeDeallocated():
+            files.forget(world, node)
         case _:
             pass
     if node.state in _GOING_DOWN:
         node.ends_tasks = getattr(event, "option", None) == "terminate"
     drains.forget(node)
+    if (was in UP) != (node.state in UP):
+        files.reconsider(world, node)
     _count(world, node, was)
     _touched(world, node)
     if {was, node.state} != {"idle", "running"}:  # A release waits for a node to come up or be given up, not for its load.
@@ -458,6 +464,7 @@ def on_removed(world: World, event: NodeRemoved, _at: Micros) -> None:
     node, pool = world.nodes[event.node], world.pools[event.pool]
     NODE.move(node.state, event, event.node)
     pool.leaving -= 1
+    files.forget(world, node)
     drop_node_index(pool, event.node)
     world.past_incarnations[event.node] = node.incarnation
     del pool.nodes[event.node]

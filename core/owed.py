@@ -1,6 +1,6 @@
 """What executors owe: commands derived from the world, never remembered as "sent".
 
-`commands(world)` says from scratch what should be running, stopped, booted or retired and is not known to be.  Evolve keeps
+`commands(world)` says from scratch what should be running, stopped, booted, retired or removed and is not known to be.  Evolve keeps
 the same as a set of keys, so that an event costs the same in a large world; a property test holds the two equal.
 A command lost in a crash is derived again, so recovery is the normal path.
 """
@@ -8,7 +8,8 @@ A command lost in a crash is derived again, so recovery is the normal path.
 from collections.abc import Iterator
 
 from . import execution as executions
-from .commands import BootNode, Command, RetireNode
+from . import files
+from .commands import BootNode, Command, RemoveFiles, RetireNode
 from .ids import ExecutionId, NodeId
 from .world import CommandKey, Execution, World, node_command_key
 
@@ -17,11 +18,12 @@ def commands(world: World) -> dict[CommandKey, Command]:
     """Every command owed now, by key, from scratch."""
     keys: list[CommandKey] = []
     for execution in world.executions.values():
-        if (key := executions.owed_key(execution)) is not None:
+        if (key := executions.owed_key(world, execution)) is not None:
             keys.append(key)
     for node in world.nodes.values():
         if (key := node_command_key(node)) is not None:
             keys.append(key)
+        keys += files.owed_keys(node)
     return {key: _command(world, key) for key in keys}
 
 
@@ -43,11 +45,14 @@ def running(world: World) -> Iterator[Execution]:
 
 
 def _command(world: World, key: CommandKey) -> Command:
-    verb, subject, incarnation = key
+    verb, subject, number = key
+    if isinstance(subject, tuple):
+        node_id, job, task = subject
+        return RemoveFiles(pool=world.nodes[node_id].pool, node=node_id, job=job, task=task, before=ExecutionId(number))
     if verb in {"run", "stop"}:
         execution = world.executions[ExecutionId(int(subject))]
         return executions.stop_command(world, execution) if verb == "stop" else executions.run_command(world, execution)
     node = world.nodes[NodeId(str(subject))]
     if verb == "boot":
-        return BootNode(pool=node.pool, node=node.id, incarnation=incarnation, wipe=node.wipe)
-    return RetireNode(pool=node.pool, node=node.id, incarnation=incarnation, wipe=node.wipe)
+        return BootNode(pool=node.pool, node=node.id, incarnation=number, wipe=node.wipe)
+    return RetireNode(pool=node.pool, node=node.id, incarnation=number, wipe=node.wipe)

@@ -9,7 +9,7 @@ from typing import Literal
 from attrs import frozen
 
 from .failure import FailureInfo
-from .ids import Duration, ExecutionId, NodeId
+from .ids import Duration, ExecutionId, JobId, NodeId, TaskId
 
 
 @frozen(kw_only=True)
@@ -98,6 +98,17 @@ class NodeReallocated:
     node: NodeId
 
 
+@frozen(kw_only=True)
+class FilesRemoved:
+    """The folder is gone, or cannot be removed because of `problem`: the answer to `RemoveFiles`, with its identity."""
+
+    node: NodeId
+    job: JobId
+    task: TaskId | None
+    before: ExecutionId
+    problem: str | None = None
+
+
 Report = (
     ExecutionStarted
     | ExecutionExited
@@ -108,4 +119,5 @@ Report = (
     | NodeRetired
     | NodeFaulted
     | NodeReallocated
+    | FilesRemoved
 )

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from attrs import frozen
 
 from . import limits
-from .ids import Duration, JobId, NodeId, PoolId, TaskId
+from .ids import Duration, JobId, NodeId, PoolId, Retention, TaskId
 
 ReleaseScope = Literal["taskRan", "prepared", "attempted"]
 OnAllTasksComplete = Literal["noaction", "terminatejob"]
@@ -78,7 +78,8 @@ class TaskConstraints:
     """Limits of a task or of the job preparation task.
 
     `max_wall_clock_time` is counted from the start of each try; None is unlimited.  `max_task_retry_count` counts
-    retries after a non-zero exit only: 0 is one try, -1 is no limit.
+    retries after a non-zero exit only: 0 is one try, -1 is no limit.  `retention_time` is how long its folder is kept, a task's from the
+    end of its latest run on the node and the preparation's from the end of the job; None is what the job says.
 
     The rest is jobledger's own.  The first retry waits for `retry_delay` (None: not at all), each one after it twice as long as the one before, up to
     `retry_delay_max` (None is a day).  A program that writes nothing to stdout or stderr for `silent_timeout` is ended; None is no limit.
@@ -89,6 +90,7 @@ class TaskConstraints:
     retry_delay: Duration | None = None
     retry_delay_max: Duration | None = None
     silent_timeout: Duration | None = None
+    retention_time: Retention | None = None
 
 
 @frozen(kw_only=True)
@@ -96,13 +98,14 @@ class JobConstraints:
     """Limits of a job, and what its tasks get when they state no constraints of their own.
 
     `max_wall_clock_time` is counted from the job's creation; when it ends the job is terminated with the reason
-    `MaxWallClockTimeExpiry`.
+    `MaxWallClockTimeExpiry`.  `retention_time` is jobledger's own: what tasks, preparation and release have that state none.
     """
 
     max_wall_clock_time: Duration | None = None
     max_task_retry_count: int = 0
     retry_delay: Duration | None = None
     retry_delay_max: Duration | None = None
+    retention_time: Retention = limits.RETENTION
 
 
 @frozen(kw_only=True)
@@ -183,7 +186,7 @@ class ReleaseSpec:
 
     `release_scope` is jobledger's own: `taskRan` (default) where a task of the job ran, `prepared` also where
     preparation completed with success, `attempted` also where preparation was launched at all.  `output_files` is jobledger's own
-    too: Azure Batch has it for tasks only.
+    too: Azure Batch has it for tasks only.  `retention_time` is how long its folder is kept from its end; None is what the job says.
     """
 
     command_line: str
@@ -194,6 +197,7 @@ class ReleaseSpec:
     user_identity: UserIdentity | None = None
     resource_files: tuple[ResourceFile, ...] = ()
     output_files: tuple[OutputFile, ...] = ()
+    retention_time: Retention | None = None
 
 
 @frozen(kw_only=True)

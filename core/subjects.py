@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from . import events as e
-from .ids import ExecutionId, JobId, NodeId, PoolId, TaskId
+from .files import FILES
+from .ids import ENGINE_HOST, ExecutionId, JobId, NodeId, PoolId, TaskId
 from .machine import ABSENT, Machine
 from .machines import MACHINES
 from .world import Job, Node, Run, Task, World
@@ -28,6 +29,8 @@ _IDENTITY: Final[dict[str, tuple[str, ...]]] = {
     "release": ("job", "node"),
     "finalizer": ("job",),
     "execution": ("execution",),
+    "files": ("job", "task", "node"),
+    "job-files": ("job", "node"),
 }
 
 _OF_EVENT: Final[dict[type[e.Event], tuple[Machine, ...]]] = {
@@ -38,7 +41,9 @@ _OF_EVENT: Final[dict[type[e.Event], tuple[Machine, ...]]] = {
 def moves(event: e.Event) -> Iterator[tuple[Machine, Key]]:
     """The machines that have a row for this event, each with the thing that the event would move."""
     for machine in _OF_EVENT[type(event)]:
-        yield machine, (machine.name, *(str(getattr(event, name)) for name in _IDENTITY[machine.name]))
+        identity = [getattr(event, name) for name in _IDENTITY[machine.name]]
+        if None not in identity and (machine is not FILES or ENGINE_HOST not in identity):  # Neither start tasks nor the host's have folders.
+            yield machine, (machine.name, *map(str, identity))
 
 
 def key_of(event: e.Event) -> Key:
@@ -65,6 +70,8 @@ def state_in(world: World, key: Key) -> str:
     if machine == "execution":
         execution = world.executions.get(ExecutionId(int(name)))
         return execution.state if execution is not None else ABSENT
+    if machine in {"files", "job-files"}:
+        return _files_state(world.nodes.get(NodeId(key[-1])), JobId(name), TaskId(key[2]) if machine == "files" else None)
     job = world.jobs.get(JobId(name))
     if job is None:
         return ABSENT
@@ -76,6 +83,15 @@ def state_in(world: World, key: Key) -> str:
     elif machine in {"preparation", "release"}:
         found = (job.preparations if machine == "preparation" else job.releases).get(NodeId(key[2]))
     return found.state if found is not None else ABSENT
+
+
+def _files_state(node: Node | None, job: JobId, task: TaskId | None) -> str:
+    if node is None:
+        return ABSENT
+    if task is None:
+        return "expiring" if (job, None) in node.removals else ABSENT
+    folder = node.folders.get(job, {}).get(task)
+    return folder.state if folder is not None else ABSENT
 
 
 def _node_state(node: Node | None, machine: str) -> str:

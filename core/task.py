@@ -15,7 +15,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from . import dependencies, exits, limits
+from . import dependencies, exits, files, limits
 from . import execution as executions
 from . import release as releases
 from .errors import RequestRefused
@@ -80,7 +80,15 @@ def delete(world: World, request: DeleteTask) -> Iterator[Event]:
         why = because("the task was deleted", request.reason)
         yield from executions.stop(_execution(world, task), "delete", why, ended_failure(why))
     else:
-        yield TaskDeleted(job=job.id, task=request.task, reason=request.reason)
+        yield from _delete(world, job, task, request.reason)
+
+
+def _delete(world: World, job: Job, task: Task, reason: str = "") -> Iterator[Event]:
+    """The task is gone, and its files are to go."""
+    nodes = files.nodes_of(job, task)
+    yield TaskDeleted(job=job.id, task=task.spec.id, reason=reason)
+    for node in nodes:
+        yield from files.expire(world, node, job.id, task.spec.id)
 
 
 def reactivate(world: World, request: ReactivateTask) -> Iterator[Event]:
@@ -127,7 +135,7 @@ def on_outcome(world: World, execution: Execution, outcome: Outcome) -> Iterator
     if not isinstance(outcome, NeverRan):
         yield from on_confirmed(world, execution)
     if execution.stop is not None and execution.stop.then == "delete":
-        yield TaskDeleted(job=job.id, task=task.spec.id)
+        yield from _delete(world, job, task)
         return
     match outcome:
         case Ended(stopped=False):
@@ -328,6 +336,7 @@ def on_deleted(world: World, event: TaskDeleted, at: Micros) -> None:
     _free_slots(world, job, task)
     _no_longer_delayed(job, task)
     dependencies.forget(job, task)
+    job.wrote_elsewhere.pop(event.task, None)
     del job.tasks[event.task]
     trim_queue(world, job, task.spec.required_slots)
 

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from attrs import Factory, define, field, frozen
 
@@ -26,11 +26,18 @@ from .specs import DisableTasks, JobAction, JobConstraints, JobSpec, NodeOption,
 
 T = TypeVar("T")
 
-CommandKey = tuple[Literal["run", "stop", "boot", "retire"], int | NodeId, int]
-"""What a command is identified by: its verb, its execution or node, and for a node its incarnation, for a stop whether outputs are uploaded."""
+Place = tuple[NodeId, JobId, TaskId | None]
+"""A folder: of a task, preparation or release of a job on a node, or of the whole job there."""
 
+CommandKey = tuple[Literal["run", "stop", "boot", "retire", "remove"], int | NodeId | Place, int]
+"""What a command is identified by: its verb, its execution, node or folder, and for a node its incarnation, for a stop whether outputs are
+uploaded, for a folder the first execution that is not meant.
+"""
 
-DeadlineKind = Literal["execution", "job", "retry", "resize"]
+UP: Final = frozenset({"waitingforstarttask", "idle", "running", "offline", "starttaskfailed"})
+"""States of a node that has booted and can be asked to do something."""
+
+DeadlineKind = Literal["execution", "job", "retry", "resize", "files"]
 """Which limit in time: see `deadlines` for what each is about."""
 
 JobRank = tuple[int, int, JobId]
@@ -122,6 +129,17 @@ class Finalizer(Run):
 
 
 @define(kw_only=True)
+class Folder:
+    """The folder of a task, preparation or release on a node."""
+
+    state: str
+    due: Micros | None = None
+    """When it is to go; None while it is held, while its clock does not run, and where it is kept without limit."""
+    alarm: Micros | None = field(default=None, eq=False)
+    """When its one entry among the deadlines comes up, which may be earlier than need be."""
+
+
+@define(kw_only=True)
 class Task:
     spec: TaskSpec
     number: int
@@ -149,6 +167,8 @@ class Task:
     result: Result | None = None
     exit_code: int | None = None
     failure: FailureInfo | None = None
+    wrote_on: NodeId | None = None
+    """The node of its latest launch, where it may have left files."""
 
 
 @define(kw_only=True)
@@ -171,6 +191,8 @@ class Job:
     """Active tasks that wait for the time of their next try."""
     dependents: dict[TaskId | int, dict[TaskId, None]] = Factory(dict)
     """Tasks that wait, by what they wait for: a task's id, or a number of a range."""
+    wrote_elsewhere: dict[TaskId, dict[NodeId, None]] = Factory(dict)
+    """For tasks that were launched on more than one node: where, their latest launch apart."""
     satisfied: set[TaskId | int] = Factory(set)
     """What tasks have satisfied by their end, where the job uses dependencies: their ids, and the numbers these read as."""
     counts: dict[str, int] = Factory(lambda: {"active": 0, "preparing": 0, "running": 0, "completed": 0})
@@ -233,6 +255,10 @@ class Node:
     reason: str | None = None
     tasks_run: int = 0
     tasks_succeeded: int = 0
+    folders: dict[JobId, dict[TaskId, Folder]] = Factory(dict)
+    """What executions left here or write to, start tasks apart."""
+    removals: dict[tuple[JobId, TaskId | None], ExecutionId] = Factory(dict)
+    """Folders that are to be removed here, None for all of a job, each with its fencing number."""
     owes: CommandKey | None = None
     """The boot or retire command that the node is waiting for."""
     draining: Drain | None = None
@@ -330,6 +356,10 @@ class World:
     """Jobs that are not over, by the pool they name, whether or not it exists."""
     finalizing: dict[NodeId, dict[JobId, None]] = Factory(dict)
     """Ending jobs by the node that was chosen for their finalizer, whether or not it exists."""
+    nodes_with_files: dict[JobId, dict[NodeId, None]] = Factory(dict)
+    """Nodes that have folders of a job, by its id: of the job that is there, and on nodes that were down of one that is gone."""
+    wiping: dict[JobId, dict[NodeId, None]] = Factory(dict)
+    """Nodes that are up and have still to remove all folders of a job, by its id."""
     past_incarnations: dict[NodeId, int] = Factory(dict)
     """The last incarnation of each node that has left, for the next one of its name: a late answer of the old one must not fit."""
     next_execution: int = 1

@@ -37,6 +37,11 @@ def node_folder(pool: PoolId, node: NodeId) -> str:
     return f"{pool}/{node}"
 
 
+def job_folder(pool: PoolId, node: NodeId, job: JobId) -> str:
+    """The folder in which all of a job's lie."""
+    return f"{pool}/{node}/workitems/{job}"
+
+
 def task_folder(pool: PoolId, node: NodeId, job: JobId | None, task: TaskId) -> str:
     """The folder of a task, preparation, release, finalizer or start task (`job` is None for a start task)."""
     if job is None:

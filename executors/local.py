@@ -1,7 +1,7 @@
 """The local executor: nodes are folders on this machine, programs are processes of this user or of one that is asked for.
 
 Reading order: `layout` (where things lie), `local_nodes` (boot and retire), `identity` (who a user identity is, and whether we may), `local_link`
-(the link to the supervisor), and on its other side `supervisor`, `supervised`, `family`, `spawn`, `records`, `spawn_as`, `as_user`.
+(the link to the supervisor), and on its other side `supervisor`, `supervised`, `family`, `spawn`, `removal`, `records`, `spawn_as`, `as_user`.
 
 1. A supervisor process launches, watches and records, and outlives the engine (see `supervisor`).
 2. What was asked for and has no outcome yet is kept here and said again whenever the link was down; the supervisor's claims make
@@ -23,6 +23,7 @@ from ..core.commands import (
     BootNode,
     Command,
     Launch,
+    RemoveFiles,
     RetireNode,
     RunCommand,
     RunFinalizer,
@@ -42,6 +43,7 @@ from ..core.reports import (
     ExecutionNotStarted,
     ExecutionSilent,
     ExecutionStarted,
+    FilesRemoved,
     NodeFaulted,
     NodeReady,
     NodeRetired,
@@ -89,6 +91,8 @@ class LocalExecutor:
         self._runs: dict[int, Message] = {}
         self._stops: dict[int, Message] = {}
         self._clears: dict[str, asyncio.Future[list[int]]] = {}
+        self._removals: dict[str, tuple[RemoveFiles, Message]] = {}
+        """Removals without an answer, by folder."""
         self._node_tasks: dict[NodeId, asyncio.Task[None]] = {}
         self._limits: dict[int, tuple[list[Path], Duration]] = {}
         """Of programs whose silence is limited: their output files, and the limit."""
@@ -133,7 +137,8 @@ class LocalExecutor:
         messages = []
         for command in commands:
             launch = command.launch
-            order = {"op": "adopt", "x": launch.execution, "node": layout.node_folder(launch.pool, launch.node)}
+            folder = layout.task_folder(launch.pool, launch.node, launch.job, launch.task)
+            order = {"op": "adopt", "x": launch.execution, "node": layout.node_folder(launch.pool, launch.node), "folder": folder}
             self._runs[launch.execution] = order
             self._note_limits(launch)
             self._files.expect(command)
@@ -172,6 +177,14 @@ class LocalExecutor:
         """See `core.ports.Identities`."""
         return await self._identities.refusal(user)
 
+    def node_path(self, pool: PoolId, node: NodeId) -> str:
+        """Where the node's own folder lies."""
+        return f"{self._root}/{layout.node_folder(pool, node)}"
+
+    def folder_path(self, pool: PoolId, node: NodeId, job: JobId | None, task: TaskId) -> str:
+        """Where the folder of that task on that node lies."""
+        return f"{self._root}/{layout.task_folder(pool, node, job, task)}"
+
     # commands
 
     def _order(self, command: Command) -> Message | None:
@@ -189,8 +202,12 @@ class LocalExecutor:
                 self._stops[command.execution] = order
                 self._files.stop(command)
                 return order
+            case RemoveFiles():
+                return self._removal_order(command)
             case BootNode() | RetireNode():
                 self._fallen.discard(command.node)
+                # What is still to be removed is asked for again when the node is up, unless it was emptied meanwhile.
+                self._removals = {folder: one for folder, one in self._removals.items() if one[0].node != command.node}
                 before = self._node_tasks.get(command.node)
                 task = asyncio.create_task(self._change_node(command, before), name=f"jobledger node {command.node}")
                 self._node_tasks[command.node] = task
@@ -262,6 +279,16 @@ class LocalExecutor:
             return _servererror("ResourceDirectoryCreateFailed", _unicode(f"The folder {folder} cannot be made ready: {error}"))
         return None
 
+    def _removal_order(self, command: RemoveFiles) -> Message:
+        if command.task is not None:
+            folder = layout.task_folder(command.pool, command.node, command.job, command.task)
+        else:
+            folder = layout.job_folder(command.pool, command.node, command.job)
+            self._removals = {other: one for other, one in self._removals.items() if not other.startswith(folder + "/")}
+        order = {"op": "remove", "node": layout.node_folder(command.pool, command.node), "folder": folder, "before": command.before}
+        self._removals[folder] = (command, order)
+        return order
+
     async def _change_node(self, command: BootNode | RetireNode, before: asyncio.Task[None] | None) -> None:
         """Boot or retire a node, after what was begun for it before."""
         if before is not None:
@@ -325,7 +352,8 @@ class LocalExecutor:
     def _say_again(self) -> None:
         """The link is new: ask for all that has no outcome yet."""
         clears = [self._clear_order(folder) for folder in self._clears]
-        self._opened().send([*self._runs.values(), *self._stops.values(), *clears])
+        removals = [order for _, order in self._removals.values()]
+        self._opened().send([*removals, *self._runs.values(), *self._stops.values(), *clears])
 
     def _received(self, message: Message) -> None:
         match message["op"]:
@@ -333,6 +361,8 @@ class LocalExecutor:
                 self._learn_start(message)
             case "exited" | "not_started" | "lost":
                 self._learn_end(message)
+            case "removed":
+                self._learn_removal(message)
             case "cleared":
                 if (done := self._clears.pop(message["node"], None)) is not None and not done.done():
                     done.set_result(message["leftover"])
@@ -345,7 +375,7 @@ class LocalExecutor:
             if (limited := self._limits.get(number)) is not None:
                 self._silence.watch(ExecutionId(number), *limited, adopted=order["op"] == "adopt")
             # From now on it must only be asked about: that is shorter, and says what is meant.
-            self._runs[number] = {"op": "adopt", "x": number, "node": order["node"]}
+            self._runs[number] = {"op": "adopt", "x": number, "node": order["node"], "folder": order.get("folder", "")}
         self._files.answered(number)
         self._report(ExecutionStarted(execution=ExecutionId(number), pid=message["pid"]))
 
@@ -366,6 +396,13 @@ class LocalExecutor:
         if not (isinstance(report, ExecutionExited) and self._files.upload(report)):
             self._files.forget(number)
             self._report(report)
+
+    def _learn_removal(self, message: Message) -> None:
+        command, _ = self._removals.get(message["folder"], (None, None))
+        if command is not None and command.before == message["before"]:
+            del self._removals[message["folder"]]
+            problem = _unicode(message["problem"]) if message["problem"] is not None else None
+            self._report(FilesRemoved(node=command.node, job=command.job, task=command.task, before=command.before, problem=problem))
 
     def _report(self, report: Report) -> None:
         if self._sink is not None:

@@ -21,6 +21,7 @@ from . import family, processes, records, spawn, spawn_as
 from .family import MARK, NODE_MARK, THROUGH_MARK, Execution, Family
 from .processes import Row
 from .records import Facts
+from .removal import Removals
 
 KILL_BOUND_S = 10.0
 """How long SIGKILL is repeated before what is left is called unkillable (a process in a hung system call)."""
@@ -54,6 +55,7 @@ class Table:
         self._boot = boot
         self._send = send
         self._family = Family()
+        self._removals = Removals(ledger, self._family.helpers, send)
         self._all: dict[int, Execution] = {}
         self._busy: dict[int, Execution] = {}
         self._clearing: dict[str, set[int]] = {}
@@ -62,8 +64,8 @@ class Table:
 
     @property
     def empty(self) -> bool:
-        """Nothing lives, and all is on record."""
-        return not self._all and not self._unwritten
+        """Nothing lives, all is on record, and nothing is left to be removed."""
+        return not self._all and not self._unwritten and self._removals.empty
 
     # orders
 
@@ -115,7 +117,7 @@ class Table:
         elif facts.pid is None:
             self._adopt_marked(number, node, "its supervisor died as it was launched")
         else:
-            self._watch(self._foreign(number, node, facts))
+            self._watch(self._foreign(number, node, facts), order.get("folder", ""))
 
     def stop(self, order: dict[str, Any]) -> None:
         """End the whole execution, or forbid its launch where it was never claimed."""
@@ -135,11 +137,21 @@ class Table:
         """Stop all that runs on the node, then answer `cleared`."""
         node = order["node"]
         self._clearing.setdefault(node, set())
+        self._removals.forget(node)
         self._adopt_strangers(node)
         for execution in list(self._all.values()):
             if execution.node == node:
                 self._stop(execution, order["grace_s"])
         self._answer_clear(node)
+
+    def remove(self, order: dict[str, Any]) -> None:
+        """Remove a folder in which nothing lives, or say why not; answer `removed`."""
+        node, folder, before = order["node"], order["folder"], order["before"]
+        living = [execution.id for execution in self._all.values() if f"{execution.folder}/".startswith(f"{folder}/")]
+        if living:
+            self._removals.refuse(node, folder, before, f"{folder}: execution {living[0]} runs there")
+        else:
+            self._removals.begin(node, folder, before)
 
     # what happens
 
@@ -154,6 +166,7 @@ class Table:
             if pid == 0:
                 break
             self._family.forget(pid)
+            self._removals.ended(pid, status)
             if (node := self._family.helpers.pop(pid, None)) in self._clearing:
                 self._answer_clear(str(node))
             if (execution := self._family.leaders.pop(pid, None)) is not None:
@@ -371,7 +384,8 @@ class Table:
             _learn_user(execution)
         return execution
 
-    def _watch(self, execution: Execution) -> None:
+    def _watch(self, execution: Execution, folder: str = "") -> None:
+        execution.folder = folder
         self._all[execution.id] = self._busy[execution.id] = execution
         if execution.exit is not None:
             execution.ended = True

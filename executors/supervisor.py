@@ -9,8 +9,8 @@ then detached itself), 3 where another one holds the lock.
 4. One thread, no waiting but in the selector.  It starts in a few milliseconds and stays small: it imports the standard library
    only, never jobledger, and reaches its neighbours through a bare package of its own.
 
-Messages are JSON objects, one a line.  From the engine: `hello`, `launch`, `adopt`, `stop`, `clear`; to it: `hello`, `started`,
-`exited`, `not_started`, `lost`, `cleared`, `replaced`.
+Messages are JSON objects, one a line.  From the engine: `hello`, `launch`, `adopt`, `stop`, `clear`, `remove`; to it: `hello`,
+`started`, `exited`, `not_started`, `lost`, `cleared`, `removed`, `replaced`.
 """
 
 # The working directory is the root, and pathlib costs more than the calls it wraps.
@@ -223,6 +223,8 @@ class Server:
                     self._table.stop(order)
                 case "clear":
                     self._table.clear(order)
+                case "remove":
+                    self._table.remove(order)
                 case _:
                     pass  # of no version of ours
 

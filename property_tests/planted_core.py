@@ -19,7 +19,7 @@ from jobledger.testing.trail import Trail
 
 def to_the_end() -> Trail:
     """The whole life of a job with preparation and release, and its deletion."""
-    return Trail(job=a_job()).exit(0, 0).do(TERMINATE).exit(0).do(q.DeleteJob(job="j"))
+    return Trail(job=a_job()).exit(0, 0).do(TERMINATE).exit(0).do(q.DeleteJob(job="j")).arrive()
 
 
 def terminated_while_preparing() -> Trail:

@@ -9,6 +9,7 @@ import planted_core
 import planted_drains
 import planted_files
 import planted_finalizer
+import planted_folders
 import planted_limits
 import planted_placement
 import pytest
@@ -49,6 +50,7 @@ CATALOGUE = [
     *planted_drains.CATALOGUE,
     *planted_files.CATALOGUE,
     *planted_finalizer.CATALOGUE,
+    *planted_folders.CATALOGUE,
     *planted_limits.CATALOGUE,
     *planted_placement.CATALOGUE,
 ]

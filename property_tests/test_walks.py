@@ -5,8 +5,10 @@ from typing import ClassVar
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
+from jobledger.core.decide import ClockAdvanced
 from jobledger.core.ids import SECOND, Duration
 from jobledger.core.machines import MACHINES
+from jobledger.core.reports import ExecutionNotStarted
 from jobledger.core.requests import (
     DeallocateNode,
     DeleteJob,
@@ -187,6 +189,54 @@ def of_jobs(rows, state):
     trail.rest()
 
 
+def expiring(rows):
+    """A trail on which the folder of a failed task is to be removed, and the node has not been told yet."""
+    at_once = JobConstraints(retention_time=0)
+    return Trail(rows, job=job(prep=False, constraints=at_once)).exit(1).do(ClockAdvanced())
+
+
+def deleted_while_lost(rows):
+    """A trail on which a job is gone and its node, which was lost, is up again and has still to remove its files."""
+    trail = Trail(rows, job=job(prep=False)).exit(0).fail("lost").do(DeleteJob(job="j"))
+    assert not trail.world.jobs
+    trail.bring_back()
+    while trail.world.nodes["p-1"].state != "idle":
+        trail.deliver("p-1")
+        trail.report(0)
+    return trail
+
+
+AGAIN = SubmitJob(spec=job(prep=False), tasks=(TaskSpec(id="t", command_line="work"),))
+
+# What may happen around a folder that is being removed; each leaves it to `rest` to bring all to its end.
+FILES = {
+    "its task runs again": lambda rows: expiring(rows).do(ReactivateTask(**OF_TASK)),
+    "its task runs again and is terminated": lambda rows: stopped_first(expiring(rows).do(ReactivateTask(**OF_TASK), TerminateTask(**OF_TASK))),
+    "its task runs again and the node is lost": lambda rows: expiring(rows).do(ReactivateTask(**OF_TASK)).fail("lost"),
+    "its task is deleted": lambda rows: Trail(rows, job=job(prep=False)).exit(0).do(DeleteTask(**OF_TASK)),
+    "its job is deleted": lambda rows: expiring(rows).do(DeleteJob(job="j")),
+    "its node is reimaged": lambda rows: expiring(rows).do(ReimageNode(node="p-1")),
+    "its node is removed": lambda rows: expiring(rows).do(RemoveNode(node="p-1")),
+    "its node reboots": lambda rows: expiring(rows).do(RebootNode(node="p-1")),
+    "its node was down when the job went": deleted_while_lost,
+    "a job of the same id begins": lambda rows: deleted_while_lost(rows).do(AGAIN),
+    "a job of the same id is deleted too": lambda rows: stopped_first(deleted_while_lost(rows).do(AGAIN, DeleteJob(job="j"))),
+}
+
+
+def stopped_first(trail):
+    """Let the answer to a stop arrive before that to a removal."""
+    while trail.executor.queues["p-1"]:
+        trail.deliver("p-1")
+    trail.report(next(number for number, report in enumerate(trail.executor.reports) if isinstance(report, ExecutionNotStarted)))
+    return trail
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_whatever_happens_around_files_that_go_breaks_nothing(what):
+    FILES[what](set()).rest()
+
+
 @pytest.mark.parametrize("state", NODE_STATES)
 def test_whatever_happens_to_a_node_in_any_state_breaks_nothing(state):
     of_nodes(set(), state)
@@ -206,6 +256,8 @@ def test_walks_break_nothing_and_trails_and_walks_take_every_row_of_every_table(
         of_nodes(Walk.rows, state)
     for state in JOB_STATES:
         of_jobs(Walk.rows, state)
+    for what in FILES:
+        FILES[what](Walk.rows).rest()
     rows = {(machine.name, row.source, row.trigger) for machine in MACHINES.values() for row in machine.rows}
     missing = sorted(rows - Walk.rows)
     assert not missing, f"{len(missing)} rows of {len(rows)} were never taken: " + "; ".join(map(" ".join, missing))

@@ -14,7 +14,7 @@ from jobledger.views import preparation_and_release_status, refuse_unless_prepar
 
 TESTS = Path(__file__).parent
 SCENARIOS = range(1, 58)
-PENDING = {37}
+PENDING: set[int] = set()
 
 
 def refusal(**job):

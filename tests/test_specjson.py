@@ -1,9 +1,10 @@
 import attrs
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobledger import specjson
-from jobledger.core.ids import SECOND, Duration, JobId, PoolId, TaskId
+from jobledger.core.ids import SECOND, UNLIMITED_RETENTION, Duration, JobId, PoolId, Retention, TaskId
 from jobledger.core.specs import (
     EnvironmentSetting,
     JobConstraints,
@@ -15,6 +16,7 @@ from jobledger.core.specs import (
     TaskConstraints,
     TaskSpec,
 )
+from jobledger.durations import UNLIMITED
 
 JOB = JobSpec(
     id=JobId("job"),
@@ -26,22 +28,24 @@ JOB = JobSpec(
 IDS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 LENGTHS = st.integers(0, 10**12).map(Duration)
 SETTINGS = st.lists(st.builds(EnvironmentSetting, name=st.text(), value=st.text(), secret=st.booleans()), max_size=3).map(tuple)
+KEPT = st.integers(-1, 10**12).map(Retention)
 TASKS = st.builds(
     TaskSpec,
     id=IDS.map(TaskId),
     command_line=st.text(),
     display_name=st.none() | st.text(),
     environment_settings=SETTINGS,
-    constraints=st.none() | st.builds(TaskConstraints, max_wall_clock_time=st.none() | LENGTHS, max_task_retry_count=st.integers()),
+    constraints=st.none()
+    | st.builds(TaskConstraints, max_wall_clock_time=st.none() | LENGTHS, max_task_retry_count=st.integers(), retention_time=st.none() | KEPT),
 )
 JOBS = st.builds(
     JobSpec,
     id=IDS.map(JobId),
     pool_info=st.builds(PoolInfo, pool_id=IDS.map(PoolId)),
     priority=st.integers(),
-    constraints=st.builds(JobConstraints, max_wall_clock_time=st.none() | LENGTHS, max_task_retry_count=st.integers()),
+    constraints=st.builds(JobConstraints, max_wall_clock_time=st.none() | LENGTHS, max_task_retry_count=st.integers(), retention_time=KEPT),
     job_preparation_task=st.none() | st.builds(PreparationSpec, command_line=st.text(), environment_settings=SETTINGS),
-    job_release_task=st.none() | st.builds(ReleaseSpec, command_line=st.text(), max_wall_clock_time=LENGTHS),
+    job_release_task=st.none() | st.builds(ReleaseSpec, command_line=st.text(), max_wall_clock_time=LENGTHS, retention_time=st.none() | KEPT),
     common_environment_settings=SETTINGS,
 )
 
@@ -57,7 +61,7 @@ def test_json_has_azures_names_and_leaves_out_what_is_absent() -> None:
         "poolInfo": {"poolId": "pool"},
         "priority": 0,
         "maxParallelTasks": -1,
-        "constraints": {"maxTaskRetryCount": 0},
+        "constraints": {"maxTaskRetryCount": 0, "retentionTime": "P7D"},
         "jobPreparationTask": {
             "commandLine": "prepare",
             "id": "jobpreparation",
@@ -74,6 +78,20 @@ def test_json_has_azures_names_and_leaves_out_what_is_absent() -> None:
 
 def test_durations_are_iso_8601() -> None:
     assert specjson.unstructure(TaskConstraints(max_wall_clock_time=Duration(90 * SECOND)))["maxWallClockTime"] == "PT1M30S"
+
+
+@pytest.mark.parametrize(("text", "kept"), [("PT0S", 0), ("P7D", 7 * 86_400 * SECOND), (UNLIMITED, UNLIMITED_RETENTION)])
+def test_a_retention_time_may_be_nothing_and_without_limit(text: str, kept: int) -> None:
+    for record in (TaskConstraints, JobConstraints):
+        found, mistakes = specjson.structure({"retentionTime": text}, record)
+        assert (found, mistakes) == (record(retention_time=Retention(kept)), [])
+        assert specjson.unstructure(found)["retentionTime"] == text
+
+
+def test_a_retention_time_that_is_not_stated_is_the_jobs() -> None:
+    found, mistakes = specjson.structure({"retentionTime": None}, TaskConstraints)
+    assert (found, mistakes) == (TaskConstraints(retention_time=None), [])
+    assert "retentionTime" not in specjson.unstructure(found)
 
 
 def test_a_difference_names_each_property() -> None:

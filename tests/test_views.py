@@ -91,7 +91,7 @@ def test_the_document_of_a_job_that_is_completed():
     job = document["job"]
     assert (job["id"], job["state"], job["previousState"], job["priority"]) == ("j", "completed", "terminating", 7)
     assert job["poolInfo"] == {"poolId": "p"}
-    assert job["constraints"] == {"maxWallClockTime": "PT1H", "maxTaskRetryCount": 0}
+    assert job["constraints"] == {"maxWallClockTime": "PT1H", "maxTaskRetryCount": 0, "retentionTime": "P7D"}
     assert job["jobPreparationTask"]["commandLine"] == "prepare"
     assert job["jobReleaseTask"]["releaseScope"] == "taskRan"
     assert job["onAllTasksComplete"] == "terminatejob"
@@ -110,7 +110,7 @@ def test_documents_are_plain_leave_out_what_is_absent_and_write_times_in_rfc_333
     assert json.loads(json.dumps(views)) == views
     found = list(leaves(views))
     assert all(value is not None for _, value in found)
-    times = [(path, value) for path, value in found if path.endswith("Time") and "maxWallClock" not in path]
+    times = [(path, value) for path, value in found if path.endswith("Time") and not path.endswith(("maxWallClockTime", "retentionTime"))]
     assert len(times) > 20
     assert all(TIME.fullmatch(value) for _, value in times), times
 

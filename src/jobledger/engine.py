@@ -26,7 +26,7 @@ from .asks import Asks
 from .core import owed
 from .core import requests as q
 from .core.advance import Decided, settle
-from .core.commands import BootNode, Command, RetireNode, RunCommand, StopExecution
+from .core.commands import BootNode, Command, RemoveFiles, RetireNode, RunCommand, StopExecution
 from .core.deadlines import next_deadline
 from .core.decide import ClockAdvanced
 from .core.errors import AppendConflict, ExecutorError, JobledgerError, LedgerBusy, RequestRefused, StoreError
@@ -368,7 +368,7 @@ class Engine(Asks):
         command: Command | None
         for command in owed.take_fresh(self._world):
             match command:
-                case StopExecution() | BootNode() | RetireNode():
+                case StopExecution() | BootNode() | RetireNode() | RemoveFiles():
                     pool = command.pool
                 case _:
                     pool = command.launch.pool

@@ -12,11 +12,11 @@ from typing import Any, Final, Literal
 import attrs
 
 from jobledger.core import limits, specs
-from jobledger.core.ids import ID_PATTERN, Duration, JobId, NodeId, PoolId, TaskId
+from jobledger.core.ids import ID_PATTERN, Duration, JobId, NodeId, PoolId, Retention, TaskId
 
 from . import durations
 from .jsonnames import Name, names_of, record_in
-from .specjson import unstructure
+from .specjson import retention_text, unstructure
 from .valuefrom import NAME as VALUE_FROM
 from .valuefrom import ValueFrom
 
@@ -64,6 +64,7 @@ _RETRY_DELAY: Final = (
 )
 _RETRY_DELAY_MAX: Final = "The longest that a retry waits; without it that is a day. This property is jobledger's own."
 _IDENTITY: Final = "As which user of the node it runs; without it, as the user that the engine runs as."
+_RETENTION: Final = f"`PT0S` is not at all, `{durations.UNLIMITED}` without limit. Without it, the job's `constraints` say."
 _ENVIRONMENT: Final = "Environment variables for the command line; they win over the job's common ones."
 _RESOURCES: Final = "Files that are fetched into the working directory before the command line runs; where one cannot be had, it does not run."
 _OUTPUTS: Final = "Files that are uploaded when the program has ended."
@@ -114,6 +115,8 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "maxTaskRetryCount": "Retries of the job's tasks that have no constraints of their own. " + _RETRIES,
         "retryDelay": "Of the job's tasks that have no constraints of their own: " + _RETRY_DELAY,
         "retryDelayMax": _RETRY_DELAY_MAX,
+        "retentionTime": "How long the folders of its tasks, preparation and release are kept that state no time of their own: "
+        f"`PT0S` is not at all, `{durations.UNLIMITED}` without limit. This property is jobledger's own.",
     },
     specs.PreparationSpec: {
         "commandLine": _COMMAND_LINE,
@@ -135,6 +138,7 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "userIdentity": _IDENTITY,
         "resourceFiles": _RESOURCES,
         "outputFiles": _OUTPUTS + " This property of a release task is jobledger's own.",
+        "retentionTime": f"How long its folder on a node is kept, from its end there. {_RETENTION}",
     },
     specs.FinalizerSpec: {
         "commandLine": _COMMAND_LINE,
@@ -197,6 +201,8 @@ MEANINGS: Final[dict[type, dict[str, str]]] = {
         "retryDelayMax": _RETRY_DELAY_MAX,
         "silentTimeout": "How long a try may write nothing to stdout or stderr before it is ended, at least a second; "
         "without it there is no limit. This property is jobledger's own.",
+        "retentionTime": "How long its folder on a node is kept: a task's from the end of its latest run there, the preparation's from the end of "
+        f"the job. {_RETENTION}",
     },
     specs.UserIdentity: {
         "username": "The user by name. The engine has to run as that user or as root, or to be allowed `sudo -n -u NAME`.",
@@ -271,6 +277,7 @@ _PLAIN_TYPES: Final[dict[Any, dict[str, Any]]] = {
     int: {"type": "integer"},
     bool: {"type": "boolean"},
     Duration: {"type": "string", "format": "duration", "pattern": f"^{durations.PATTERN}$"},
+    Retention: {"type": "string", "format": "duration", "pattern": f"^{durations.PATTERN}$"},
     **{kind: {"type": "string", "pattern": f"^{ID_PATTERN}$"} for kind in (JobId, NodeId, PoolId, TaskId)},
 }
 
@@ -353,6 +360,8 @@ def _default(name: Name) -> Any:
     default = name.field.default
     if name.required or default is None or default == () or attrs.has(type(default)):
         return None
+    if name.type is Retention:
+        return retention_text(default)
     return durations.to_iso(default) if name.type is Duration else default
 
 
@@ -408,7 +417,17 @@ def _kind_text(kind: Any) -> str:
         return " or ".join(f"`{choice}`" for choice in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
         return f"list of {_kind_text(typing.get_args(kind)[0])}"
-    names = {str: "text", int: "number", bool: "`true` or `false`", Duration: "duration", JobId: "id", NodeId: "id", PoolId: "id", TaskId: "id"}
+    names = {
+        str: "text",
+        int: "number",
+        bool: "`true` or `false`",
+        Duration: "duration",
+        Retention: "duration",
+        JobId: "id",
+        NodeId: "id",
+        PoolId: "id",
+        TaskId: "id",
+    }
     return names[kind] if kind in names else _kind_text(_without_none(kind))
 
 

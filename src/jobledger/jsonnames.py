@@ -114,7 +114,6 @@ _UNSUPPORTED: Final[dict[type, dict[str, str]]] = {
     specs.PoolInfo: _later("autoPoolSpecification", instead="describe the pool under 'pool', or name one that is there with 'poolId'"),
     specs.PreparationSpec: _OF_ANY_COMMAND_LINE,
     specs.ReleaseSpec: _OF_ANY_COMMAND_LINE
-    | _later("retentionTime")
     | {
         "constraints": "is not known here: a job release task is never retried, and 'maxWallClockTime' stands on the task itself (Azure Batch's rule)"
     },
@@ -123,7 +122,6 @@ _UNSUPPORTED: Final[dict[type, dict[str, str]]] = {
     | {"constraints": "is not known here: a job finalizer is never retried, and 'maxWallClockTime' stands on the finalizer itself"},
     specs.StartTaskSpec: _OF_ANY_COMMAND_LINE
     | {"constraints": "is not known here: 'maxTaskRetryCount' stands on the start task itself (Azure Batch's rule)"},
-    specs.TaskConstraints: _later("retentionTime"),
     specs.ResourceFile: _later("autoStorageContainerName", "identityReference"),
     specs.OutputFileContainer: _later("identityReference", "uploadHeaders"),
     specs.TaskSpec: _OF_ANY_COMMAND_LINE

@@ -17,7 +17,7 @@ from cattrs import AttributeValidationNote, ClassValidationError, Converter, For
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from jobledger.core.checks import Mistake
-from jobledger.core.ids import Duration
+from jobledger.core.ids import UNLIMITED_RETENTION, Duration, Retention
 from jobledger.core.specs import EnvironmentSetting, JobSpec, PoolSpec, TaskSpec
 
 from . import durations
@@ -77,6 +77,11 @@ def unstructure(spec: Any) -> dict[str, Any]:
     """
     plain: dict[str, Any] = _converter().unstructure(spec)
     return plain
+
+
+def retention_text(retention: Retention) -> str:
+    """A retention time in ISO 8601; without limit it is Azure Batch's longest duration."""
+    return durations.UNLIMITED if retention == UNLIMITED_RETENTION else durations.to_iso(Duration(retention))
 
 
 def difference(old: Spec, new: Spec) -> list[str]:
@@ -142,10 +147,12 @@ def _converter() -> Converter:
     converter.register_structure_hook_func(_is_choice, _one_of)
     converter.register_structure_hook_func(_is_duration, _limited_time)
     converter.register_structure_hook_func(_is_optional_duration, _time_limit)
+    converter.register_structure_hook_func(_is_retention, _time_kept)
     converter.register_structure_hook_factory(attrs.has, lambda record: _record_from_data(record, converter))
     converter.register_structure_hook_factory(_is_list, lambda kind: _list_from_data(kind, converter))
     converter.register_unstructure_hook_func(_is_duration, durations.to_iso)
     converter.register_unstructure_hook_func(_is_optional_duration, lambda value: None if value is None else durations.to_iso(value))
+    converter.register_unstructure_hook_func(_is_retention, lambda value: None if value is None else retention_text(value))
     converter.register_unstructure_hook_factory(attrs.has, lambda record: _data_from_record(record, converter))
     return converter
 
@@ -160,6 +167,10 @@ def _is_duration(kind: Any) -> bool:
 
 def _is_optional_duration(kind: Any) -> bool:
     return bool(kind == Duration | None)
+
+
+def _is_retention(kind: Any) -> bool:
+    return kind is Retention or bool(kind == Retention | None)
 
 
 def _is_list(kind: Any) -> bool:
@@ -270,6 +281,11 @@ def _time_limit(value: Any, _: Any) -> Duration | None:
         return durations.parse(value)
     except ValueError as error:
         raise _WrongValue(str(error)) from error
+
+
+def _time_kept(value: Any, kind: Any) -> Retention:
+    duration = _time_limit(value, kind)
+    return UNLIMITED_RETENTION if duration is None else Retention(duration)
 
 
 def _limited_time(value: Any, kind: Any) -> Duration:

@@ -4,7 +4,7 @@ import pytest
 
 from jobledger.core.deadlines import next_deadline
 from jobledger.core.decide import ClockAdvanced
-from jobledger.core.ids import SECOND
+from jobledger.core.ids import SECOND, UNLIMITED_RETENTION
 from jobledger.core.requests import DeleteJob, DisableJob, RebootNode, TerminateJob, TerminateTask
 from jobledger.core.specs import JobConstraints, PreparationSpec, ReleaseSpec, TaskConstraints, TaskSpec
 from jobledger.testing.scenario import Exits, Hangs, Silent, story
@@ -103,7 +103,7 @@ def test_a_jobs_limit_counts_from_its_creation_and_terminates_it(given, state):
 
 @pytest.mark.parametrize("request_of", [lambda: TerminateJob(job="j"), lambda: DeleteJob(job="j")])
 def test_a_job_that_is_over_or_ending_has_no_limit_any_more(given, request_of):
-    s = given(constraints=JobConstraints(max_wall_clock_time=LIMIT), prep=False, script={"t1": Hangs()})
+    s = given(constraints=JobConstraints(max_wall_clock_time=LIMIT, retention_time=UNLIMITED_RETENTION), prep=False, script={"t1": Hangs()})
     s.run()
     s.when(request_of())
     assert next_deadline(s.world) is None

@@ -181,7 +181,8 @@ def test_a_delete_that_comes_while_the_job_terminates_lets_it_finish(finishing):
     s = finishing()
     assert story(s.finish(DeleteJob(job="j"))) == ["job.deleting j"]
     told = story(s.answer("finalizer", "exited"))
-    assert told == ["execution.ended jobfinalizer .engine", "finalizer.completed .engine success", "job.deleted j"]
+    assert told == ["execution.ended jobfinalizer .engine", "finalizer.completed .engine success", "job-files.expired p-1"]
+    assert story(s.run()) == ["job-files.removed p-1", "job.deleted j"]
     assert finalizers(s) == ["jobfinalizer@.engine"]
 
 

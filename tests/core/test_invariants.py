@@ -5,6 +5,7 @@ import inspect
 from jobledger.core import (
     promises_of_drains,
     promises_of_ends,
+    promises_of_files,
     promises_of_finalizers,
     promises_of_jobs,
     promises_of_limits,
@@ -58,6 +59,7 @@ def test_every_invariant_of_the_modules_is_asked():
         promises_of_drains,
         promises_of_ends,
         promises_of_finalizers,
+        promises_of_files,
         promises_of_jobs,
         promises_of_limits,
         promises_of_nodes,

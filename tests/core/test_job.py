@@ -275,7 +275,8 @@ def test_deleting_a_terminating_job_lets_the_release_in_flight_finish(given):
     s.run()
     s.finish(TerminateJob(job="j"))
     assert story(s.finish(DeleteJob(job="j"))) == ["job.deleting j"]
-    assert story(s.answer("release", "exited"))[-2:] == ["release.completed p-1 success", "job.deleted j"]
+    assert story(s.answer("release", "exited"))[-2:] == ["release.completed p-1 success", "job-files.expired p-1"]
+    assert story(s.run()) == ["job-files.removed p-1", "job.deleted j"]
     assert s.launches(task="jobrelease") == ["jobrelease@p-1"]
 
 
@@ -283,7 +284,7 @@ def test_deleting_a_completed_job_runs_nothing(given):
     s = given()
     s.run()
     s.finish(TerminateJob(job="j"))
-    assert story(s.finish(DeleteJob(job="j"))) == ["job.deleting j", "job.deleted j"]
+    assert story(s.finish(DeleteJob(job="j"))) == ["job.deleting j", "job-files.expired p-1", "job-files.removed p-1", "job.deleted j"]
     assert s.launches(task="jobrelease") == ["jobrelease@p-1"]
 
 

@@ -7,7 +7,7 @@ from jobledger.core.checks import check_job, check_tasks
 from jobledger.core.deadlines import next_deadline
 from jobledger.core.decide import ClockAdvanced
 from jobledger.core.events import JobDeleting, JobDisabling, TaskDeleted, TaskReactivated
-from jobledger.core.ids import SECOND
+from jobledger.core.ids import SECOND, UNLIMITED_RETENTION
 from jobledger.core.reports import ExecutionSilent
 from jobledger.core.requests import (
     DeleteJob,
@@ -89,7 +89,8 @@ def test_what_the_platform_took_away_is_not_delayed(given):
 
 @pytest.mark.parametrize("request_", [TerminateTask(job="j", task="t1"), TerminateJob(job="j")])
 def test_a_delayed_task_can_be_ended(given, request_):
-    s = given(tasks=(constrained(max_task_retry_count=1, retry_delay=DAY),), prep=False, script={"t1": Exits(1)})
+    task = constrained(max_task_retry_count=1, retry_delay=DAY, retention_time=UNLIMITED_RETENTION)
+    s = given(tasks=(task,), prep=False, script={"t1": Exits(1)})
     s.run()
     s.finish(request_)
     assert (task_of(s).state, task_of(s).retry_at, next_deadline(s.world)) == ("completed", None, None)

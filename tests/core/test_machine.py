@@ -51,6 +51,8 @@ FINALS = {
     "release": {"completed"},
     "finalizer": {"completed", "abandoned"},
     "execution": {"ended", "never-ran", "unresolved"},
+    "files": {"removed"},
+    "job-files": {"removed"},
 }
 
 

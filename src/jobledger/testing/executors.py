@@ -7,7 +7,7 @@
 
 Programs run for real, write to files below `folder` and are looked up by pid, so the nodes must be this machine.  No test waits by
 the clock: each waits for a report or a file, and fails after `BOUND_S`.  An executor that lets what a program leaves behind live
-for a while after SIGTERM should be made with a short while.  `Driver` and the functions beside it serve tests of one's own.
+for a while after SIGTERM should be made with a short while.  What it is made of (`driver`) serves tests of one's own too.
 """
 
 import asyncio
@@ -15,10 +15,9 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final
 
 import attrs
 import psutil
@@ -26,9 +25,6 @@ import pytest
 from attrs import evolve
 
 from jobledger.core.commands import (
-    BootNode,
-    Command,
-    Launch,
     RetireNode,
     RunCommand,
     RunFinalizer,
@@ -36,168 +32,49 @@ from jobledger.core.commands import (
     RunRelease,
     RunStartTask,
     RunTask,
-    StopExecution,
 )
-from jobledger.core.ids import SECOND, START_TASK_ID, Duration, ExecutionId, JobId, NodeId, PoolId, TaskId
-from jobledger.core.ports import Executor, Outputs
+from jobledger.core.ids import SECOND, START_TASK_ID, Duration, ExecutionId, TaskId
+from jobledger.core.ports import Executor
 from jobledger.core.reports import (
-    ExecutionExited,
     ExecutionLost,
     ExecutionNotStarted,
     ExecutionSilent,
     ExecutionStarted,
+    FilesRemoved,
     NodeFaulted,
     NodeReady,
     NodeRetired,
-    Report,
 )
 from jobledger.core.specs import EnvironmentSetting
 
+from .driver import (
+    BOUND_S,
+    GRACE,
+    JOB,
+    LEDGER_ID,
+    NODE,
+    POOL,
+    Driver,
+    driving,
+    launch,
+    lives,
+    read_output,
+    read_output_of,
+    remove,
+    run,
+    script,
+    stop,
+    until,
+    written,
+)
 from .environment import FACTS, check_environment
 
-BOUND_S: Final = 20.0
-"""What no test should ever need; an executor that hangs fails instead of hanging the suite."""
-POLL_S: Final = 0.01
-LEDGER_ID: Final = "c0ffee00"
-POOL: Final = PoolId("p")
-NODE: Final = NodeId("p-1")
-JOB: Final = JobId("job")
-GRACE: Final = Duration(SECOND // 5)
+__all__ = [
+    "BOUND_S", "GRACE", "JOB", "LEDGER_ID", "NODE", "POOL", "Driver", "ExecutorConformance", "check_environment", "driving", "launch", "lives",
+    "read_output", "read_output_of", "remove", "run", "script", "stop", "until", "written",
+]  # fmt: skip
 
 SHOW_ENVIRONMENT: Final = "import json, os; print(json.dumps([dict(os.environ), os.getcwd()]))"
-
-R = TypeVar("R", bound=Report)
-
-
-class Driver:
-    """Plays the engine: gives commands to an executor and waits for its reports."""
-
-    def __init__(self, executor: Executor) -> None:
-        self.executor = executor
-        self.reports: list[Report] = []
-        self._news = asyncio.Event()
-
-    def take(self, report: Report) -> None:
-        """The executor's sink."""
-        self.reports.append(report)
-        self._news.set()
-
-    def submit(self, *commands: Command) -> None:
-        self.executor.submit(commands)
-
-    async def report(self, kind: type[R], about: int | str, *, after: int = 0) -> R:
-        """The first report of that kind about that execution or node; the first `after` reports are passed over."""
-        async with asyncio.timeout(BOUND_S):
-            while True:
-                self._news.clear()
-                for report in self.reports[after:]:
-                    if isinstance(report, kind) and about_of(report) == about:
-                        return report
-                await self._news.wait()
-
-    async def end(self, execution: int, *, after: int = 0) -> ExecutionExited | ExecutionNotStarted | ExecutionLost:
-        """The first report that says how the execution ended."""
-        return await self.report(ExecutionExited | ExecutionNotStarted | ExecutionLost, execution, after=after)  # type: ignore[arg-type]  # a union of classes serves isinstance
-
-    async def exit(self, execution: int, *, after: int = 0) -> ExecutionExited:
-        """Its end, which must be an exit."""
-        end = await self.end(execution, after=after)
-        assert isinstance(end, ExecutionExited), end
-        return end
-
-    async def boot(self, node: NodeId = NODE, *, incarnation: int = 1, wipe: bool = True) -> NodeReady:
-        after = len(self.reports)
-        self.submit(BootNode(pool=POOL, node=node, incarnation=incarnation, wipe=wipe))
-        return await self.report(NodeReady, node, after=after)
-
-
-def about_of(report: Report) -> int | str:
-    """What a report is about: an execution's number or a node's id."""
-    if isinstance(report, ExecutionStarted | ExecutionExited | ExecutionNotStarted | ExecutionLost | ExecutionSilent):
-        return report.execution
-    return report.node
-
-
-@asynccontextmanager
-async def driving(executor: Executor, *, boot: bool = True) -> AsyncIterator[Driver]:
-    """An open executor with a node to run on."""
-    driver = Driver(executor)
-    await executor.open(driver.take, ledger_id=LEDGER_ID)
-    try:
-        if boot:
-            await driver.boot()
-        yield driver
-    finally:
-        await executor.close()
-
-
-def run(number: int, command_line: str, *, task: str | None = None, environment: Mapping[str, str] | None = None) -> RunTask:
-    """A task of its own to run; an execution of the same `task` is a later attempt."""
-    return RunTask(launch=launch(number, command_line, task=task or f"t-{number}", environment=environment))
-
-
-def launch(number: int, command_line: str, *, task: str, job: JobId | None = JOB, environment: Mapping[str, str] | None = None) -> Launch:
-    return Launch(
-        execution=ExecutionId(number),
-        pool=POOL,
-        node=NODE,
-        job=job,
-        task=TaskId(task),
-        attempt=1,
-        command_line=command_line,
-        environment=tuple(EnvironmentSetting(name=name, value=value) for name, value in (environment or {}).items()),
-        preparation=TaskId("prep") if job is not None else None,
-    )
-
-
-def _listened_to(command: RunTask, limit: int) -> RunTask:
-    """The same command, whose silence is limited."""
-    return attrs.evolve(command, launch=attrs.evolve(command.launch, silent_after=Duration(limit)))
-
-
-def stop(number: int, *, grace: Duration = GRACE) -> StopExecution:
-    return StopExecution(execution=ExecutionId(number), pool=POOL, node=NODE, grace=grace)
-
-
-def script(folder: Path, name: str, text: str) -> str:
-    """Write a shell script whose working directory for helper files is `folder`; the command line that runs it."""
-    path = folder / name
-    path.write_text(f"cd {shlex.quote(str(folder))}\n{text}\n")
-    return f"/bin/sh {shlex.quote(str(path))}"
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for something outside that nothing announces."""
-    try:
-        async with asyncio.timeout(BOUND_S):
-            while not condition():  # noqa: ASYNC110 - there is no event to wait for
-                await asyncio.sleep(POLL_S)
-    except TimeoutError:
-        pytest.fail(f"waited {BOUND_S} s in vain: {what}")
-
-
-async def written(path: Path, lines: int = 1) -> list[str]:
-    """The lines of a file that programs write, as soon as there are that many."""
-    await until(lambda: path.exists() and path.read_text().count("\n") >= lines, f"{lines} lines in {path}")
-    return path.read_text().splitlines()  # noqa: ASYNC240 - a file of a few bytes, in a test
-
-
-def lives(pid: int) -> bool:
-    """Whether the process runs (a zombie does not)."""
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def read_output(executor: Executor, number: int, which: Literal["stdout", "stderr"] = "stdout") -> bytes:
-    """What the task `t-<number>` wrote."""
-    return read_output_of(executor, launch(number, "", task=f"t-{number}"), which)
-
-
-def read_output_of(executor: Executor, of: Launch, which: Literal["stdout", "stderr"] = "stdout") -> bytes:
-    outputs: Outputs = executor  # type: ignore[assignment]  # asked only of executors that can tell
-    return Path(outputs.output_path(of.pool, of.node, of.job, of.task, which)).read_bytes()
 
 
 class ExecutorConformance:
@@ -497,6 +374,48 @@ class ExecutorConformance:
 
         self.drive(tmp_path, play)
 
+    # --- files ---
+
+    @pytest.mark.parametrize("whole_job", [False, True])
+    def test_files_are_removed_and_nothing_else(self, tmp_path: Path, whole_job: bool) -> None:
+        kept = tmp_path / "kept"
+        kept.mkdir()
+        (kept / "file").write_text("not yours")
+
+        async def play(driver: Driver) -> None:
+            text = f"ln -s {shlex.quote(str(kept))} link; mkdir -p deep/er closed; touch deep/er/file; chmod 0 closed; echo $AZ_BATCH_TASK_DIR"
+            for number in (1, 2):
+                driver.submit(run(number, f"/bin/sh -c {shlex.quote(text)}"))
+                assert (await driver.exit(number)).exit_code == 0
+            mine, other = (Path(read_output(driver.executor, number).decode().strip()) for number in (1, 2))
+            for _ in range(2):  # What is gone already is removed.
+                after = len(driver.reports)
+                driver.submit(remove(None if whole_job else "t-1", before=3))
+                report = await driver.report(FilesRemoved, NODE, after=after)
+                task = None if whole_job else TaskId("t-1")
+                assert report == FilesRemoved(node=NODE, job=JOB, task=task, before=ExecutionId(3), problem=None)
+                assert not mine.exists()
+                assert other.exists() != whole_job
+            assert (kept / "file").read_text() == "not yours"
+            driver.submit(run(3, "echo again", task="t-1"))
+            assert (await driver.exit(3)).exit_code == 0
+            assert read_output(driver.executor, 1) == b"again\n"
+
+        self.drive(tmp_path, play)
+
+    @pytest.mark.parametrize("task", [None, "t-1"])
+    def test_files_of_what_runs_are_not_removed(self, tmp_path: Path, task: str | None) -> None:
+        async def play(driver: Driver) -> None:
+            driver.submit(run(1, script(tmp_path, "stay.sh", "echo $AZ_BATCH_TASK_WORKING_DIR >> mine; exec sleep 1000")))
+            (mine,) = await written(tmp_path / "mine")
+            driver.submit(remove(task, before=1))
+            assert (await driver.report(FilesRemoved, NODE)).problem
+            await until(Path(mine).exists, "it is still there")
+            driver.submit(stop(1))
+            await driver.exit(1)
+
+        self.drive(tmp_path, play)
+
     # --- nodes ---
 
     def test_silence_is_said_of_programs_that_have_a_limit_and_write_nothing(self, tmp_path: Path) -> None:
@@ -576,3 +495,8 @@ class ExecutorConformance:
             assert isinstance(await driver.end(2), ExecutionNotStarted)
 
         self.drive(tmp_path, play)
+
+
+def _listened_to(command: RunTask, limit: int) -> RunTask:
+    """The same command, whose silence is limited."""
+    return attrs.evolve(command, launch=attrs.evolve(command.launch, silent_after=Duration(limit)))

@@ -5,11 +5,11 @@
 
 from collections.abc import Iterator
 
-from jobledger.core import dependencies, finalizer, owed
+from jobledger.core import dependencies, files, finalizer, owed
 from jobledger.core import execution as executions
 from jobledger.core.deadlines import next_deadline
 from jobledger.core.ids import Micros, NodeId
-from jobledger.core.world import Job, JobRank, Node, Pool, Task, World, node_command_key, takes_tasks
+from jobledger.core.world import UP, Job, JobRank, Node, Pool, Task, World, node_command_key, takes_tasks
 
 _LIVE_JOB = {"active", "disabling", "disabled", "enabling"}
 _COMING_BACK = {"creating", "starting", "waitingforstarttask", "rebooting"}
@@ -43,6 +43,16 @@ def _world(world: World) -> Iterator[str]:
             finalizing.setdefault(spec.node_id, set()).add(job.id)
     yield from _differs("finalizing", {node: set(jobs) for node, jobs in world.finalizing.items()}, finalizing)
     yield from _differs("owed commands", set(world.owed.now), set(owed.commands(world)))
+    with_files: dict[str, set[str]] = {}
+    wiping: dict[str, set[str]] = {}
+    for node in world.nodes.values():
+        for job_id in node.folders:
+            with_files.setdefault(job_id, set()).add(node.id)
+        for job_id, task in node.removals if node.state in UP else ():
+            if task is None:
+                wiping.setdefault(job_id, set()).add(node.id)
+    yield from _differs("nodes_with_files", {job: set(nodes) for job, nodes in world.nodes_with_files.items()}, with_files)
+    yield from _differs("wiping", {job: set(nodes) for job, nodes in world.wiping.items()}, wiping)
     yield from _differs("next_execution is above all", all(number < world.next_execution for number in world.executions), True)
     yield from _differs("next deadline", next_deadline(world), min(_limits(world), default=None))
 
@@ -60,6 +70,8 @@ def _limits(world: World) -> Iterator[Micros]:
     for pool in world.pools.values():
         if pool.resize_due is not None and pool.state == "active":
             yield pool.resize_due
+    for node in world.nodes.values():
+        yield from (folder.due for of_job in node.folders.values() for folder in of_job.values() if folder.due is not None)
 
 
 def _pool(world: World, pool: Pool) -> Iterator[str]:
@@ -100,6 +112,14 @@ def _node(world: World, node: Node) -> Iterator[str]:
     yield from _differs("jobs that were here", set(node.jobs) <= here, True)  # An earlier node of that name may have had more.
     yield from _differs("jobs with something here", {job.id for job in open_jobs if _has_something_on(job, node)} <= set(node.jobs), True)
     yield from _differs("owes", node.owes, node_command_key(node))
+    expiring = {(job, task) for job, of_job in node.folders.items() for task, folder in of_job.items() if folder.state in {"expiring", "awaited"}}
+    yield from _differs("removals", {place for place in node.removals if place[1] is not None}, expiring)
+    yield from _differs("empty folders", [job for job, of_job in node.folders.items() if not of_job], [])
+    held = {(job, task) for job, of_job in node.folders.items() for task, folder in of_job.items() if folder.state in {"held", "awaited"}}
+    live = {(one.job, one.task) for number in node.live if (one := world.executions.get(number)) is not None and one.job is not None}
+    yield from _differs("held folders", held, live)
+    kept = [(job, folder) for job, of_job in node.folders.items() for folder in of_job.values() if folder.due is not None]
+    yield from _differs("due folders that are not kept", [job for job, folder in kept if folder.state != "kept"], [])
 
 
 def _has_something_on(job: Job, node: Node) -> bool:
@@ -133,10 +153,17 @@ def _job(world: World, job: Job) -> Iterator[str]:
         waiting = {task.spec.id for task in job.tasks.values() if task.state == "preparing" and task.node == node}
         yield from _differs(f"waiting on {node}", set(preparation.waiting), waiting)
     yield from _ineligible(world, job)
+    of_tasks = [(task.spec.id, node) for node in _with_files(world, job) for task in job.tasks.values() if task.spec.id in node.folders[job.id]]
+    unknown = [(task, node.id) for task, node in of_tasks if node.id not in files.nodes_of(job, job.tasks[task])]
+    yield from _differs("nodes with files of tasks that are not found again", unknown, [])
     for task in job.tasks.values():
         if task.state == "running":
             execution = world.executions.get(task.execution) if task.execution is not None else None
             yield from _differs(f"execution of {task.spec.id}", execution is not None and execution.task == task.spec.id, True)
+
+
+def _with_files(world: World, job: Job) -> list[Node]:
+    return [node for node in world.nodes.values() if job.id in node.folders]
 
 
 def _may_place(job: Job) -> bool:

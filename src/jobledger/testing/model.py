@@ -8,6 +8,7 @@
 4. A machine that lost its power or its network is told nothing until it is booted again.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 from attrs import Factory, define
@@ -58,6 +59,8 @@ class Machine:
     """It lost its files in this boot: commands under way may still start what has nothing to build on."""
     done: set[tuple[str, JobId, int]] = Factory(set)
     this_boot: set[tuple[str, JobId, int]] = Factory(set)
+    folders: dict[tuple[JobId, TaskId], ExecutionId] = Factory(dict)
+    """Folders on its disk, each with the execution that wrote there last."""
 
 
 @define
@@ -116,7 +119,7 @@ class ModelExecutor:
     def deliver(self, node: NodeId, *, again: bool = False, launches: bool = True, obeys: bool = True, uploads: bool = True) -> None:
         """Let the next command arrive, `again` if it will come once more.
 
-        A launch may fail, a stop may find that the program just ended, and the outputs of what is stopped may be impossible to upload.
+        A launch or a removal may fail, a stop may find that the program just ended, and the outputs of what is stopped may be impossible to upload.
         """
         command = self.queues[node][0] if again else self.queues[node].pop(0)
         match command:
@@ -126,6 +129,8 @@ class ModelExecutor:
                 self._boot(command)
             case c.RetireNode():
                 self._retire(command)
+            case c.RemoveFiles():
+                self._remove(command, removes=launches)
             case _:
                 self._run(command, launches=launches)
 
@@ -176,6 +181,7 @@ class ModelExecutor:
         machine = self.machines.setdefault(node, Machine())
         if fault == "wiped":
             machine.done.clear()
+            machine.folders.clear()
             machine.this_boot.clear()
             machine.spoiled = True
         elif fault != "unusable":
@@ -224,6 +230,10 @@ class ModelExecutor:
         """Programs that run and can be seen to."""
         return [number for number, program in self.programs.items() if program.state == "running" and self._seen(program.launch.node)]
 
+    def files_left(self, nodes: Iterable[NodeId]) -> list[str]:
+        """Folders on these machines."""
+        return [f"{task} of job {job} on {node}" for node in nodes if node in self.machines for job, task in self.machines[node].folders]
+
     # --- commands ------------------------------------------------------------------------------------------
 
     def _run(self, command: c.RunCommand, *, launches: bool) -> None:
@@ -237,6 +247,8 @@ class ModelExecutor:
             program = self._program(command, "running")
             self._witness(program)
             self._mark(program)
+            if launch.job is not None:
+                self.machines[launch.node].folders[(launch.job, launch.task)] = launch.execution
             if program.visit is not None:
                 self.started.append((program.kind, program.visit))
             self.reports.append(r.ExecutionStarted(execution=launch.execution, pid=int(launch.execution)))
@@ -290,6 +302,7 @@ class ModelExecutor:
             self._lose_programs(command.node, "the node was booted")
             if command.wipe:
                 machine.done.clear()
+                machine.folders.clear()
             self.boots += 1
             machine.boot, machine.incarnation, machine.up, machine.reachable = self.boots, command.incarnation, True, True
             machine.this_boot.clear()
@@ -304,6 +317,21 @@ class ModelExecutor:
         self._lose_programs(command.node, "the node was retired")
         machine.up = False
         self.reports.append(r.NodeRetired(node=command.node, incarnation=command.incarnation))
+
+    def _remove(self, command: c.RemoveFiles, *, removes: bool) -> None:
+        machine = self.machines.setdefault(command.node, Machine())
+        meant = [place for place in machine.folders if place[0] == command.job and command.task in {None, place[1]}]
+        for place in meant:
+            job, task = place
+            running = any(program.launch.execution == machine.folders[place] for program in self._on(command.node))
+            self._complain_if(running, f"files of {task} of job {job} are removed on {command.node} while it runs there")
+            self._complain_if(
+                machine.folders[place] >= command.before, f"files of {task} of job {job} are removed on {command.node} by an older wish"
+            )
+            del machine.folders[place]  # What cannot be removed is out of the way, and nobody asks for it again.
+        if self._seen(command.node):
+            problem = None if removes else "Permission denied"
+            self.reports.append(r.FilesRemoved(node=command.node, job=command.job, task=command.task, before=command.before, problem=problem))
 
     # --- the witness ---------------------------------------------------------------------------------------
 

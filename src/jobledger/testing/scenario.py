@@ -75,7 +75,7 @@ class ScriptedExecutor:
     """Answers commands from a script, which names a launch by `<task>@<node>` or by `<task>` alone.
 
     `task` is the id of the task, of the preparation or release task, or `starttask`.  A sequence is used up launch by launch,
-    and its last answer stays.  Nodes in `dead` answer neither boot nor retire; stops of what runs there are answered.
+    and its last answer stays.  Nodes in `dead` answer neither boot nor retire nor the removal of files; stops of what runs there are answered.
     """
 
     def __init__(self, script: Script | None = None) -> None:
@@ -95,6 +95,9 @@ class ScriptedExecutor:
             case c.RetireNode(node=node, incarnation=incarnation):
                 if node not in self.dead:
                     yield r.NodeRetired(node=node, incarnation=incarnation)
+            case c.RemoveFiles():
+                if command.node not in self.dead:
+                    yield r.FilesRemoved(node=command.node, job=command.job, task=command.task, before=command.before)
             case c.StopExecution(execution=execution):
                 if execution in self.started:
                     yield r.ExecutionExited(execution=execution, exit_code=143, signal=15, stopped=True)

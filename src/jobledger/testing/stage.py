@@ -23,7 +23,7 @@ from jobledger.core.ids import SECOND, ExecutionId, JobId, Micros, NodeId
 from jobledger.core.invariants import Auditor, Violation
 from jobledger.core.machine import ABSENT
 from jobledger.core.subjects import moves
-from jobledger.core.world import Agenda, Job, World, takes_tasks
+from jobledger.core.world import UP, Agenda, Job, World, takes_tasks
 
 from .indexes import index_faults
 from .model import ModelExecutor
@@ -181,6 +181,8 @@ class Stage:
         self.drain()
         self._hold(not self.world.jobs, "a deleted job does not go away")
         self.judge_record()
+        up = [node.id for node in self.world.nodes.values() if node.state in UP]
+        self._hold(not (left := self.executor.files_left(up)), f"files of deleted jobs are still there: {left}")
 
     def judge_record(self) -> None:
         """Hold the ledger against what the executor remembers of the releases and finalizers that ran."""

@@ -19,8 +19,21 @@ from jobledger.core import limits
 from jobledger.core import reports as r
 from jobledger.core import requests as q
 from jobledger.core import specs as s
+from jobledger.core.commands import RemoveFiles
 from jobledger.core.decide import ClockAdvanced
-from jobledger.core.ids import ENGINE_HOST, SECOND, Duration, ExecutionId, JobId, Micros, NodeId, PoolId, TaskId
+from jobledger.core.ids import (
+    ENGINE_HOST,
+    SECOND,
+    UNLIMITED_RETENTION,
+    Duration,
+    ExecutionId,
+    JobId,
+    Micros,
+    NodeId,
+    PoolId,
+    Retention,
+    TaskId,
+)
 
 from .model import Fault
 from .stage import RowTaken, Stage
@@ -33,6 +46,7 @@ TASKS = [TaskId("t1"), TaskId("t2"), TaskId("t3"), TaskId("4"), TaskId("04")]
 RETRIES = st.sampled_from([0, 1, 2, -1])
 JOB_LIMITS = st.sampled_from([None, None, None, Duration(60 * SECOND)])
 LIMITS = st.sampled_from([None, None, Duration(2 * SECOND), Duration(20 * SECOND)])
+RETENTIONS = st.sampled_from([None, None, Retention(0), Retention(20 * SECOND), UNLIMITED_RETENTION])
 EXIT_CODES = st.sampled_from([0, 0, 0, 1, 3])
 ON_THEIR_WAY = ("creating", "starting", "waitingforstarttask", "starttaskfailed", "offline", "rebooting", "reimaging", "deallocating", "leavingpool")
 GONE = ("deallocated", "unusable", "unknown", "preempted")
@@ -80,6 +94,7 @@ def constraints(draw: st.DrawFn, *, delays: bool) -> s.TaskConstraints:
         retry_delay=Duration(delay) if delay else None,
         retry_delay_max=None if longest is None else Duration(longest),
         silent_timeout=draw(SILENCES),
+        retention_time=draw(RETENTIONS),
     )
 
 
@@ -108,6 +123,7 @@ releases = st.builds(
     release_scope=st.sampled_from(["taskRan", "taskRan", "prepared", "attempted"]),
     user_identity=IDENTITIES,
     output_files=OUTPUTS,
+    retention_time=RETENTIONS,
 )
 
 
@@ -220,7 +236,11 @@ def jobs(draw: st.DrawFn, pool_ids: Sequence[PoolId]) -> s.JobSpec:
         pool_info=s.PoolInfo(pool_id=draw(st.sampled_from(pool_ids))),
         priority=draw(st.integers(0, 2)),
         max_parallel_tasks=draw(st.sampled_from([-1, -1, 1, 2])),
-        constraints=s.JobConstraints(max_wall_clock_time=draw(JOB_LIMITS), max_task_retry_count=draw(RETRIES)),
+        constraints=s.JobConstraints(
+            max_wall_clock_time=draw(JOB_LIMITS),
+            max_task_retry_count=draw(RETRIES),
+            retention_time=draw(st.sampled_from([limits.RETENTION, limits.RETENTION, Retention(0), Retention(20 * SECOND)])),
+        ),
         job_preparation_task=preparation,
         job_release_task=draw(releases) if preparation is not None and draw(MOSTLY) else None,
         on_all_tasks_complete=draw(st.sampled_from(["noaction", "terminatejob"])),
@@ -305,6 +325,12 @@ class CoreWalk(RuleBasedStateMachine):
     @rule()
     def all_reports_arrive(self) -> None:
         self._report_all()
+
+    @precondition(lambda self: self._nodes_that_remove())
+    @rule(pick=PICK, again=RARELY, fails=RARELY, calm=st.integers(0, 2))
+    def files_are_removed(self, pick: int, again: bool, fails: bool, calm: int) -> None:
+        self.stage.deliver(_pick(pick, self._nodes_that_remove()), again=again, launches=not fails)
+        self._calm(calm)
 
     @precondition(lambda self: any(isinstance(report, r.ExecutionStarted) for report in self.stage.executor.reports))
     @rule(pick=PICK)
@@ -499,13 +525,16 @@ class CoreWalk(RuleBasedStateMachine):
         self._ignored(said[kind])
 
     @rule(pick=PICK, off=st.sampled_from([-1, 1, 7]), fault=FAULTS)
-    def a_report_of_another_incarnation_or_node(self, pick: int, off: int, fault: Fault) -> None:
+    def a_report_of_another_removal_incarnation_or_node(self, pick: int, off: int, fault: Fault) -> None:
         nodes = [(node.id, node.incarnation) for node in self.stage.world.nodes.values()]
         node, incarnation = _pick(pick, [*nodes, (NodeId("no-such-node"), 1)])
         self._ignored(r.NodeReady(node=node, boot_id="boot-of-yore", incarnation=incarnation + off))
         self._ignored(r.NodeRetired(node=node, incarnation=incarnation + off))
         self._ignored(r.NodeFaulted(node=NodeId("no-such-node"), fault=fault, reason="nonsense"))
         self._ignored(r.NodeReallocated(node=NodeId("no-such-node")))
+        for job in JOBS:
+            for task in (None, *TASKS):
+                self._ignored(r.FilesRemoved(node=node, job=job, task=task, before=ExecutionId(0)))
 
     # --- helpers -------------------------------------------------------------------------------------------
 
@@ -554,6 +583,9 @@ class CoreWalk(RuleBasedStateMachine):
 
     def _draining(self) -> list[NodeId]:
         return [node.id for node in self.stage.world.nodes.values() if node.draining is not None]
+
+    def _nodes_that_remove(self) -> list[NodeId]:
+        return [node for node, queue in self.stage.executor.queues.items() if queue and isinstance(queue[0], RemoveFiles)]
 
     def _machines_up(self) -> list[NodeId]:
         return [node for node, machine in self.stage.executor.machines.items() if machine.up and machine.reachable and node != ENGINE_HOST]
