@@ -6,7 +6,7 @@ Where the engine is root, that is done here; where not, `through_sudo` has it do
    where the engine, as root, will read or change owners.
 2. On the way down from the root each folder may be passed through and no more: what else there is cannot be listed.  The task's
    own folder may, which has no names but ours.
-3. The order goes by a file that has no name any more: command line and environment are nobody else's to see.
+3. The order goes by a file that has no name, on Linux in memory alone: command line and environment are nobody else's to see.
 """
 
 # The working directory is the root, and pathlib costs more than the calls it wraps.
@@ -103,14 +103,25 @@ def _run(words: list[str], descriptors: list[int], marks: dict[bytes, bytes]) ->
 
 
 def _handed_over(path: str, order: dict[str, Any]) -> int:
-    """The order in a file that only who is given its descriptor can read."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    """The order in a file that only who is given its descriptor can read, and that is on no disk where the system has such files."""
+    descriptor = _nameless(path)
     try:
-        os.unlink(path)
         text = json.dumps(order).encode()
         while text:
             text = text[os.write(descriptor, text) :]
         os.lseek(descriptor, 0, os.SEEK_SET)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _nameless(path: str) -> int:
+    if sys.platform == "linux" and hasattr(os, "memfd_create"):
+        return os.memfd_create("order")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.unlink(path)
     except OSError:
         os.close(descriptor)
         raise

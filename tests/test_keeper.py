@@ -3,8 +3,10 @@
 import asyncio
 import json
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+import attrs
 import pytest
 
 from jobledger import (
@@ -13,6 +15,7 @@ from jobledger import (
     EnvironmentSetting,
     JobId,
     MemoryStore,
+    NodeId,
     PoolId,
     RequestRefused,
     SqliteStore,
@@ -22,11 +25,14 @@ from jobledger import (
 )
 from jobledger.core import events as e
 from jobledger.core import requests as q
-from jobledger.core.commands import RunPreparation, RunRelease, RunStartTask, RunTask
-from jobledger.core.ports import InboxRequest
+from jobledger.core.commands import Launch, RunPreparation, RunRelease, RunStartTask, RunTask
+from jobledger.core.failure import FailureInfo
+from jobledger.core.ports import InboxRequest, NewEvent
 from jobledger.core.secrecy import digests_in
+from jobledger.core.world import World
 from jobledger.eventstore import encode_request
 from jobledger.inbox import ask
+from jobledger.keeper import SecretKeeper
 from jobledger.sealing import SecretStore
 from jobledger.testing.scenario import Hangs
 
@@ -171,26 +177,66 @@ def test_an_asker_who_does_not_wait_for_the_answer_loses_no_secret(drive, instan
 
 
 def test_a_start_forgets_what_nothing_needs_and_keeps_what_something_does(drive, path, instant, pool_spec, shell_job, shell_tasks):
+    ended = shell_job("ended", common_environment_settings=(secret(value="of a job that has ended"),))
+
     async def begin(engine):
-        await engine.create_pool(pool_spec())
-        await engine.submit(shell_job(common_environment_settings=(secret(),), on_all_tasks_complete="noaction"))
+        start = StartTaskSpec(command_line="start", environment_settings=(secret("START", "of the pool"),))
+        await engine.create_pool(pool_spec(start_task=start))
+        await engine.submit(ended, shell_tasks(1))
+        await engine.wait(ended.id, timeout_s=BOUND_S)
+        job = shell_job(pool="later", common_environment_settings=(secret(),), on_all_tasks_complete="noaction")
+        await engine.submit(job, [attrs.evolve(shell_tasks(1)[0], id=TaskId("own"), environment_settings=(secret("OWN", "of a task"),))])
 
     drive(begin)
     left = q.AddTasks(job=JOB, tasks=tuple(shell_tasks(1, environment_settings=(secret("LEFT", "in the inbox"),))))
     with closing(SqliteStore.open(path)) as store, SecretStore.of(store) as secrets:
         secrets.seal(shell_job("never", common_environment_settings=(secret(value="of nobody"),)))
+        secrets.seal(ended)
         kind, data = encode_request(secrets.seal(left))  # as by an asker who was killed, and whose hold has run out
         store.put_request(InboxRequest(id="r", kind=kind, data=data, actor="ann", reason=None, submitted_at=1))
         store.put_request(InboxRequest(id="x", kind="nonsense/1", data={}, actor="ann", reason=None, submitted_at=1))
-        assert kept(store) == 3
+        assert kept(store) == 6
     executor = instant()
 
     async def go_on(engine):
-        await engine.until(lambda world: world.jobs[JOB].succeeded == 1, timeout_s=BOUND_S)
-        assert kept(engine.store) == 2
+        await engine.create_pool(pool_spec("later"))
+        await engine.request(q.RebootNode(node=NodeId("p-1")))
+        await engine.until(lambda world: world.jobs[JOB].succeeded == 2, timeout_s=BOUND_S)
+        await engine.until(lambda world: world.nodes[NodeId("p-1")].state == "idle", timeout_s=BOUND_S)
+        assert kept(engine.store) == 4
 
     drive(go_on, executor)
-    assert {setting.value for setting in launched(executor)[RunTask].environment} == {VALUE, "in the inbox"}
+    given = {
+        (launch.task, setting.value)
+        for command in executor.commands
+        if (launch := getattr(command, "launch", None))
+        for setting in launch.environment
+    }
+    assert given == {("t1", VALUE), ("t1", "in the inbox"), ("own", VALUE), ("own", "of a task"), ("starttask", "of the pool")}
+
+
+def test_a_request_that_waits_keeps_what_it_needs(shell_job):
+    """It may wait for many turns behind others, and another job with the same secret ends meanwhile."""
+    keeper = SecretKeeper.of(MemoryStore(), World())
+    spec = shell_job(common_environment_settings=(secret(),))
+    sealed = keeper.seal(q.SubmitJob(spec=spec), "request:1")
+
+    def recorded(event):
+        keeper.recorded([NewEvent(event=event, recorded_at=1, causation="clock", correlation="job/j", actor="ann")])
+
+    def is_kept():
+        return not isinstance(keeper.opened(run(sealed.spec)), FailureInfo)
+
+    recorded(e.JobCreated(job=JOB, spec=sealed.spec))
+    recorded(e.JobCompleted(job=JOB))
+    assert is_kept()
+    keeper.answered(["request:1", "of somebody else"])
+    assert not is_kept()
+
+
+def run(spec):
+    launch = Launch(execution=1, pool="p", node="p-1", job="j", task="t", attempt=1, command_line="x", environment=spec.common_environment_settings)
+    return RunTask(launch=launch)
 
 
 # --- the inbox ------------------------------------------------------------------------------------------------
@@ -248,6 +294,26 @@ def test_an_engine_refuses_a_plain_secret_that_was_written_into_the_inbox_by_han
         reply = store.reply_to("r")
         assert (reply.accepted, reply.code) == (False, "InvalidPropertyValue")
         assert "by hand" not in reply.message
+
+
+def test_no_secret_is_forgotten_between_the_sealing_and_the_deciding(path, instant, pool_spec, shell_job, shell_tasks):
+    """Jobs with the same secret end while others with it are on their way through the inbox."""
+    askers, jobs_each = 4, 12
+
+    def submit_all(number):
+        with closing(SqliteStore.open(path, durability="relaxed")) as store:
+            for count in range(jobs_each):
+                job = shell_job(f"j-{number}-{count}", common_environment_settings=(secret(),))
+                assert ask(store, q.SubmitJob(spec=job, tasks=tuple(shell_tasks(1))), actor="ann", timeout_s=BOUND_S).accepted
+
+    with BlockingEngine(path, executors={"instant": instant()}, durability="relaxed") as engine, closing(SqliteStore.open(path)) as store:
+        engine.create_pool(pool_spec(task_slots_per_node=4))
+        with ThreadPoolExecutor(askers) as threads:
+            for done in [threads.submit(submit_all, number) for number in range(askers)]:
+                done.result(timeout=60)
+        engine.until(lambda world: all(job.state == "completed" for job in world.jobs.values()), timeout_s=BOUND_S)
+        assert engine.read(lambda world: [job.succeeded for job in world.jobs.values()]) == [1] * askers * jobs_each
+        assert kept(store) == 0
 
 
 # --- a secret that is gone ------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """YAML or JSON text as plain data: dicts with text for keys, lists, and scalars.
 
 Nothing that was written is lost on the way: a mapping that gives a key twice comes back as `Ambiguous`, which remembers the key, so that
-whoever checks the data can name it by its path.  A key is always text, whatever YAML thinks of `on` or `1`.
+whoever checks the data can name it by its path.  A key is always text, whatever YAML thinks of `on` or `1`.  No message has a value in it:
+that may be a secret which was meant to stand in quotes.
 """
 
 import json
@@ -23,6 +24,7 @@ _Mark: TypeAlias = Any
 _YamlLoader: Final[_Loader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG: Final = "tag:yaml.org,2002:"
 _TOO_DEEP: Final = f"nested more than {NESTING_MAX} deep"
+_NO_TAGS: Final = "this tag has no meaning here: put text that begins with ! in quotes"
 _VALUES_PER_CHARACTER_MAX: Final = 10
 """How far aliases may multiply a YAML text: a list of aliases stays far below, a bomb of nested ones passes it at once."""
 
@@ -155,7 +157,7 @@ class _FromYaml:
                 self._place(ended.close(), ended.size, event.start_mark, ended.anchor)
             elif isinstance(event, yaml.AliasEvent):
                 if event.anchor not in self._anchors:
-                    raise _not_yaml(f"the alias *{event.anchor} names nothing that is complete before it", event.start_mark)
+                    raise _not_yaml("an alias names nothing that is complete before it: put text that begins with * in quotes", event.start_mark)
                 self._place(*self._anchors[event.anchor], event.start_mark)
             elif isinstance(event, yaml.DocumentStartEvent) and self._documents:
                 raise _not_yaml("a second document begins, and a file is one", event.start_mark)
@@ -164,7 +166,7 @@ class _FromYaml:
     def _start(self, event: _Event) -> None:
         kind = "seq" if isinstance(event, yaml.SequenceStartEvent) else "map"
         if event.tag not in {None, "!", f"{_TAG}{kind}"}:
-            raise _not_yaml(f"the tag {event.tag.replace(_TAG, '!!')} has no meaning here", event.start_mark)
+            raise _not_yaml(_NO_TAGS, event.start_mark)
         if self._open and self._open[-1].wants_key:
             raise _not_yaml("a key must be text", event.start_mark)
         if len(self._open) >= NESTING_MAX:
@@ -187,8 +189,10 @@ class _FromYaml:
         if tag != f"{_TAG}str":
             try:
                 value = self._loader.construct_object(yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark))
-            except ValueError as error:
-                raise _not_yaml(f"{event.value!r}: {error}", event.start_mark) from error
+            except yaml.constructor.ConstructorError:
+                raise _not_yaml(_NO_TAGS, event.start_mark) from None
+            except ValueError:
+                raise _not_yaml("this looks like a date or a number and is none: put it in quotes", event.start_mark) from None
         self._place(value, 1, event.start_mark, event.anchor)
 
     def _place(self, value: Any, size: int, mark: _Mark, anchor: str | None = None) -> None:

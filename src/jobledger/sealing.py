@@ -46,7 +46,7 @@ _TABLES = (
 _KEEP = "INSERT OR IGNORE INTO secrets VALUES (?, ?)"
 _HOLD = "INSERT OR REPLACE INTO holds VALUES (?, ?, ?)"
 _VALUE = "SELECT value FROM secrets WHERE digest = ?"
-_DIGESTS = "SELECT digest FROM secrets WHERE digest NOT IN (SELECT digest FROM holds)"
+_DIGESTS = "SELECT digest FROM secrets"
 _FORGET = "DELETE FROM secrets WHERE digest = ? AND digest NOT IN (SELECT digest FROM holds)"
 _LET_GO = "DELETE FROM holds WHERE holder = ?"
 _RUN_OUT = "DELETE FROM holds WHERE until <= ?"
