@@ -13,6 +13,7 @@ from jobledger import (
     BlockingEngine,
     Engine,
     EnvironmentSetting,
+    FinalizerSpec,
     JobId,
     MemoryStore,
     NodeId,
@@ -25,7 +26,7 @@ from jobledger import (
 )
 from jobledger.core import events as e
 from jobledger.core import requests as q
-from jobledger.core.commands import Launch, RunPreparation, RunRelease, RunStartTask, RunTask
+from jobledger.core.commands import Launch, RunFinalizer, RunPreparation, RunRelease, RunStartTask, RunTask
 from jobledger.core.failure import FailureInfo
 from jobledger.core.ports import InboxRequest, NewEvent
 from jobledger.core.secrecy import digests_in
@@ -366,6 +367,31 @@ def test_a_program_that_may_run_already_is_asked_about_and_not_said_never_to_hav
     (never,) = (event for event in events if isinstance(event, e.ExecutionNeverRan))
     assert lost.execution < never.execution  # only the launch after the one that may have happened is known not to have
     assert never.failure.code == "CommandLaunchFailed"
+
+
+def test_a_finalizer_that_may_run_already_is_asked_about_too(path, instant, pool_spec, shell_job):
+    hangs, host, next_host = instant(), instant({"jobfinalizer": Hangs()}), instant()
+    job = attrs.evolve(shell_job(), job_finalizer_task=FinalizerSpec(command_line="finish", environment_settings=(secret(),)))
+
+    async def drive(on_host, done):
+        async with await Engine.open(path, executors={"instant": hangs, "local": on_host}, durability="relaxed") as engine:
+            await done(engine)
+
+    async def launched_it(engine):
+        await engine.create_pool(pool_spec())
+        await engine.submit(job)
+        await engine.until(lambda world: any(isinstance(command, RunFinalizer) for command in host.commands), timeout_s=BOUND_S)
+
+    async def ended(engine):
+        await engine.wait(JOB, timeout_s=BOUND_S)
+
+    host.silent = True
+    asyncio.run(drive(host, launched_it))
+    path.with_name("ledger.db.secrets").unlink()
+    asyncio.run(drive(next_host, ended))
+    asked, _ = next_host.recovered
+    assert [type(command) for command in asked] == [RunFinalizer]
+    assert not launched(next_host)
 
 
 def test_a_value_that_is_put_back_is_found(drive, path, instant, pool_spec, shell_job, shell_tasks):

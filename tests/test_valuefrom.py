@@ -16,7 +16,12 @@ def job_file(*settings, where="task"):
     """A job file with settings at one of the places where they may stand."""
     data = {
         "pool": {"id": "p", "startTask": {"commandLine": "start"}},
-        "job": {"id": "j", "jobPreparationTask": {"commandLine": "prepare"}, "jobReleaseTask": {"commandLine": "release"}},
+        "job": {
+            "id": "j",
+            "jobPreparationTask": {"commandLine": "prepare"},
+            "jobReleaseTask": {"commandLine": "release"},
+            "jobFinalizerTask": {"commandLine": "finish"},
+        },
         "tasks": [{"id": "t", "commandLine": "work"}],
     }
     at = {
@@ -24,6 +29,7 @@ def job_file(*settings, where="task"):
         "start": data["pool"]["startTask"],
         "preparation": data["job"]["jobPreparationTask"],
         "release": data["job"]["jobReleaseTask"],
+        "finalizer": data["job"]["jobFinalizerTask"],
     }
     if where == "common":
         data["job"]["commonEnvironmentSettings"] = list(settings)
@@ -42,6 +48,8 @@ def settings_of(found, where):
             return found.job.job_preparation_task.environment_settings
         case "release":
             return found.job.job_release_task.environment_settings
+        case "finalizer":
+            return found.job.job_finalizer_task.environment_settings
         case _:
             return found.job.common_environment_settings
 
@@ -59,7 +67,7 @@ def valid():
     return lambda data: validator.is_valid(data)
 
 
-@pytest.mark.parametrize("where", ["task", "start", "preparation", "release", "common"])
+@pytest.mark.parametrize("where", ["task", "start", "preparation", "release", "finalizer", "common"])
 def test_a_secret_may_stand_wherever_settings_do(tmp_path, monkeypatch, valid, where):
     monkeypatch.setenv("MY_TOKEN", VALUE)
     (tmp_path / "token").write_text("from a file\n")

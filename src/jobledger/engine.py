@@ -389,7 +389,7 @@ class Engine(Asks):
             return opened
         launch = command.launch
         if launch.execution < self._launched_before:  # It may run.  Then it goes on; else it is lost, and the next launch is refused.
-            self.executor_of(launch.pool).recover([command], {})
+            self._executors[needs.executor_of(self._world, launch.pool)].recover([command], {})
         else:
             self._arrive(of_report(ExecutionNotStarted(execution=launch.execution, failure=opened), self._world))
         return None

@@ -69,6 +69,7 @@ def write_job(name="job.json", *, job=None, tasks=None, pool=None, value=VALUE):
             "commonEnvironmentSettings": [setting("TOKEN", value)],
             "jobPreparationTask": {"commandLine": PRINTS},
             "jobReleaseTask": {"commandLine": PRINTS},
+            "jobFinalizerTask": {"commandLine": PRINTS},
             **(job or {}),
         },
         "tasks": tasks or [{"id": "t1", "commandLine": PRINTS}, {"id": "t2", "commandLine": PRINTS}],
@@ -127,7 +128,7 @@ def test_the_program_sees_it_and_nothing_else_has_it(command, engine, until):
     assert "job.commonEnvironmentSettings[0].value: (secret) -> (another secret)" in printed
     assert '"value": "hmac-sha256:' in printed
     assert outputs() == {
-        **dict.fromkeys(("t1", "t2", "jobpreparation", "jobrelease"), VALUE),
+        **dict.fromkeys(("t1", "t2", "jobpreparation", "jobrelease", "jobfinalizer"), VALUE),
         **dict.fromkeys(("none", "text", "fails"), ""),
         "t3": "own-4711",
         "startup": OF_THE_NODE,
@@ -174,7 +175,8 @@ def test_a_killed_engine_and_the_next_one_give_programs_the_same_secret(command,
     engine()
     Path("go").touch()
     until(lambda: recorded(e.JobCompleted))
-    assert {name: outputs()[name] for name in ("t1", "t2", "jobrelease")} == dict.fromkeys(("t1", "t2", "jobrelease"), VALUE)
+    ran = ("t1", "t2", "jobrelease", "jobfinalizer")
+    assert {name: outputs()[name] for name in ran} == dict.fromkeys(ran, VALUE)
     assert [event.kind for event in recorded(e.ExecutionRequested)].count("task") == 2
     until(lambda: leaks(VALUE) == [])
 
@@ -185,7 +187,7 @@ def test_a_job_whose_secrets_are_lost_fails_clearly_and_never_runs_with_the_dige
     data = json.loads(Path("job.json").read_text())
     pool = {"id": "p", "nodes": 1}
     Path("pool.json").write_text(json.dumps(pool))
-    del data["pool"], data["job"]["jobPreparationTask"], data["job"]["jobReleaseTask"]
+    del data["pool"], data["job"]["jobPreparationTask"], data["job"]["jobReleaseTask"], data["job"]["jobFinalizerTask"]
     Path("job.json").write_text(json.dumps(data))
     command("submit", "job.json")
     first.kill()
