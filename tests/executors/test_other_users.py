@@ -35,6 +35,7 @@ from jobledger.core.specs import (
     ResourceFile,
     UserIdentity,
 )
+from jobledger.executors import spawn_as
 from jobledger.executors.local import LocalExecutor
 from jobledger.testing.executors import (
     BOUND_S,
@@ -548,3 +549,14 @@ def test_files_come_to_the_user_and_go_back(tmp_path: Path) -> None:
         await until(lambda: not list((node(tmp_path) / "volatile").iterdir()), "nothing is left of fetching")
 
     play(tmp_path, scenario)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has files that are in memory alone")
+def test_an_order_with_its_secrets_is_on_no_disk(tmp_path: Path) -> None:
+    descriptor = spawn_as._handed_over(str(tmp_path / "order"), {"environment": {"TOKEN": "hidden"}})
+    try:
+        assert str(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith("/memfd:")
+        assert b"hidden" in os.read(descriptor, 1000)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        os.close(descriptor)

@@ -1,12 +1,16 @@
 # ruff: noqa: S101 - asserts are what a suite of tests is made of
 """What a program finds in its environment, whichever executor runs it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from jobledger.core.commands import Launch
+from attrs import evolve
 
+from jobledger.core.commands import Launch, RunTask
+from jobledger.core.specs import EnvironmentSetting
+
+HIDDEN: Final = "correct-horse-battery-staple"
 FACTS: Final = {"JOBLEDGER_TASKS_FAILED": "3", "JOBLEDGER_TERMINATE_REASON": "enough of it"}
 """What a finalizer may be told of its job."""
 
@@ -38,3 +42,14 @@ def check_environment(variables: Mapping[str, str], here: str, kind: str, launch
     free = ("AZ_BATCH_ACCOUNT_NAME", "AZ_BATCH_ACCOUNT_URL", "AZ_BATCH_NODE_ROOT_DIR")
     assert {name: value for name, value in told.items() if name not in free} == expected
     assert Path(here).samefile(f"{folder}/wd")
+
+
+def with_secret(command: RunTask) -> RunTask:
+    """The same command, whose program is told a secret as TOKEN."""
+    setting = EnvironmentSetting(name="TOKEN", value=HIDDEN, secret=True)
+    return evolve(command, launch=evolve(command.launch, environment=(setting,)))
+
+
+def files_with_secret(folder: Path) -> Sequence[Path]:
+    """Where below a folder the secret was written to."""
+    return [path for path in folder.rglob("*") if path.is_file() and HIDDEN.encode() in path.read_bytes()]

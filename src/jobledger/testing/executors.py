@@ -67,7 +67,7 @@ from .driver import (
     until,
     written,
 )
-from .environment import FACTS, check_environment
+from .environment import FACTS, HIDDEN, check_environment, files_with_secret, with_secret
 
 __all__ = [
     "BOUND_S", "GRACE", "JOB", "LEDGER_ID", "NODE", "POOL", "Driver", "ExecutorConformance", "check_environment", "driving", "launch", "lives",
@@ -227,6 +227,20 @@ class ExecutorConformance:
             assert variables["PATH"] == os.environ["PATH"]
 
         self.drive(tmp_path, play)
+
+    def test_a_secret_is_written_nowhere(self, tmp_path: Path) -> None:
+        sees = script(tmp_path, "sees.sh", f'test "${{#TOKEN}}" = {len(HIDDEN)} && echo yes > seen; until test -e go; do sleep 0.02; done')
+
+        async def play(driver: Driver) -> None:
+            driver.submit(with_secret(run(1, sees)), with_secret(run(2, str(tmp_path / "none"))))
+            assert HIDDEN not in repr(await driver.end(2))
+            assert await written(tmp_path / "seen") == ["yes"]
+            assert files_with_secret(tmp_path) == []
+            (tmp_path / "go").touch()
+            await driver.exit(1)
+
+        self.drive(tmp_path, play)
+        assert files_with_secret(tmp_path) == []
 
     # --- once ---
 
