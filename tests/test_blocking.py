@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobledger import BlockingEngine, ExecutorError, JobId, LedgerBusy, MemoryStore, MetadataItem, PoolId, RequestRefused, TaskId, TaskSpec
+from jobledger import BlockingEngine, ExecutorError, JobId, LedgerBusy, MemoryStore, MetadataItem, NodeId, PoolId, RequestRefused, TaskId, TaskSpec
 from jobledger.asks import Asks
 from jobledger.core import events as e
+from jobledger.core.limits import RESIZE_TIMEOUT_MIN
 from jobledger.core.requests import RemoveNode
 from jobledger.testing.scenario import Hangs
 
@@ -47,6 +48,33 @@ def test_every_call_does_as_the_engine_does(engine, shell_job, shell_tasks):
     before = engine.position
     assert engine.delete_pool(PoolId("p")) > before
     engine.until(lambda world: not world.pools, timeout_s=BOUND_S)
+
+
+def test_every_call_about_pools_and_nodes_does_as_the_engine_does(engine):
+    pool, first, second = PoolId("p"), NodeId("p-1"), NodeId("p-2")
+
+    def state(node, wanted):
+        engine.until(lambda world: world.nodes[node].state == wanted, timeout_s=BOUND_S)
+
+    state(first, "idle")
+    state(second, "idle")
+    for call, wanted in [
+        (engine.reboot_node, "idle"),
+        (engine.reimage_node, "idle"),
+        (engine.disable_scheduling, "offline"),
+        (engine.enable_scheduling, "idle"),
+        (engine.deallocate_node, "deallocated"),
+        (engine.start_node, "idle"),
+    ]:
+        before = engine.position
+        assert call(first) > before
+        state(first, wanted)
+    engine.remove_node(first, "terminate", reason="too old")
+    engine.until(lambda world: first not in world.nodes, timeout_s=BOUND_S)
+    engine.resize_pool(pool, 0, "taskcompletion", resize_timeout=RESIZE_TIMEOUT_MIN)
+    engine.until(lambda world: not world.nodes, timeout_s=BOUND_S)
+    with pytest.raises(RequestRefused, match="there is no resize to stop"):
+        engine.stop_resize(pool)
 
 
 def test_errors_come_as_they_are(engine, shell_job, shell_tasks):

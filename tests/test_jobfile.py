@@ -51,6 +51,9 @@ EVERYTHING: dict[str, Any] = {
             "waitForSuccess": False,
             "userIdentity": {"autoUser": {"elevationLevel": "Admin"}},
         },
+        "displayName": "Below the desk",
+        "metadata": [{"name": "room", "value": "4.12"}],
+        "resizeTimeout": "PT20M",
     },
     "job": {
         "id": "job",
@@ -133,6 +136,9 @@ def test_every_property_is_read() -> None:
                 wait_for_success=False,
                 user_identity=UserIdentity(auto_user=AutoUserSpecification(elevation_level="admin")),
             ),
+            display_name="Below the desk",
+            metadata=(MetadataItem(name="room", value="4.12"),),
+            resize_timeout=Duration(20 * 60 * SECOND),
         ),
         job=JobSpec(
             id=JobId("job"),
@@ -288,6 +294,7 @@ def test_azures_unlimited_is_no_limit() -> None:
         ("job.jobReleaseTask.userIdentity", {"username": "-u"}, "job.jobReleaseTask.userIdentity.username: '-u' is not the name of a user"),
         ("pool.startTask.userIdentity", {"username": "#0"}, "pool.startTask.userIdentity.username: '#0' is not the name of a user"),
         ("job.poolInfo.poolId", "other", "job.poolInfo.poolId: is 'other', but the pool of this file is 'workstation'"),
+        ("pool.resizeTimeout", "PT4M59S", "pool.resizeTimeout: must be at least PT5M (Azure Batch's rule)"),
         ("pool.nodes", -1, f"pool.nodes: -1 is not between 0 and {limits.NODES_PER_POOL_MAX}"),
         (
             "job.jobReleaseTask.maxWallClockTime",

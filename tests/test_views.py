@@ -8,7 +8,17 @@ import pytest
 from jobledger.core.errors import RequestRefused
 from jobledger.core.ids import Micros
 from jobledger.core.reports import NodeFaulted
-from jobledger.core.requests import CreatePool, RebootNode, ReimageNode, RemoveNode, StopResize, SubmitJob, TerminateJob
+from jobledger.core.requests import (
+    CreatePool,
+    DisableScheduling,
+    RebootNode,
+    ReimageNode,
+    RemoveNode,
+    ResizePool,
+    StopResize,
+    SubmitJob,
+    TerminateJob,
+)
 from jobledger.core.specs import (
     EnvironmentSetting,
     FinalizerSpec,
@@ -389,6 +399,41 @@ def test_a_pool_says_what_it_should_have_and_what_it_has():
     assert (view["id"], view["state"], view["executor"], view["taskSlotsPerNode"]) == ("p", "active", "local", 4)
     assert (view["targetDedicatedNodes"], view["currentDedicatedNodes"]) == (2, len(s.world.pools["p"].nodes))
     assert view["taskSchedulingPolicy"] == {"nodeFillType": "spread"}
+
+
+def test_a_pool_tells_code_and_message_of_each_resize_error_and_how_many_nodes_drain():
+    s = scenario({"t1": Hangs()})
+    submit(s, "t1")
+    s.when(ResizePool(pool="p", target=0, option="taskcompletion"))
+    view = pool_view(s.world.pools["p"])
+    assert (view["allocationState"], view["drainingNodes"], view["resizeTimeout"]) == ("resizing", 1, "PT15M")
+    assert "resizeErrors" not in view
+    s.wake()
+    view = pool_view(s.world.pools["p"])
+    (error,) = view["resizeErrors"]
+    assert (view["allocationState"], error["code"]) == ("steady", "RemoveNodesFailed")
+    assert error["message"].endswith("go on leaving: p-1 (draining)")
+    s.answer("task", "exited")
+    s.run()
+    assert "drainingNodes" not in pool_view(s.world.pools["p"])
+
+
+def test_a_node_tells_its_boot_and_what_it_drains_for():
+    s = scenario({"t1": Hangs()})
+    submit(s, "t1")
+    view = node_view(s.world.nodes["p-1"])
+    assert (view["bootId"], view["incarnation"]) == ("p-1-boot-1", 1)
+    assert all(TIME.fullmatch(view[name]) for name in ("allocationTime", "lastBootTime", "stateTransitionTime"))
+    s.when(RebootNode(node="p-1", option="taskcompletion", reason="new kernel"))
+    view = node_view(s.world.nodes["p-1"])
+    assert (view["state"], view["reason"], view["draining"]["then"]) == ("running", "on request: new kernel", "reboot")
+    assert TIME.fullmatch(view["draining"]["since"])
+
+
+def test_a_node_whose_scheduling_is_disabled_says_why_if_anybody_did():
+    s = scenario()
+    s.finish(DisableScheduling(node="p-1", reason="to be looked at"))
+    assert node_view(s.world.nodes["p-1"])["reason"] == "to be looked at"
 
 
 def test_a_node_says_what_it_runs_and_what_ran():

@@ -91,6 +91,57 @@ def test_a_node_is_taken_out_of_scheduling_and_off_and_on_again(engine, asked, w
     engine.until(lambda world: "p-1" not in world.nodes, timeout_s=30)
 
 
+def test_a_node_drains_and_the_lists_say_so(engine, asked, write, until):
+    asked("submit", write(WAITS.format(Path.cwd())))
+    until(lambda: recorded(e.ExecutionConfirmed), "the task")
+    told = asked("nodes", "reboot", "p-1", "--option", "taskcompletion", "--reason", "new kernel")
+    assert told.startswith("node p-1 reboots when its tasks have ended")
+    assert "running (draining to reboot)" in asked("nodes")
+    assert "on request: new kernel" in asked("nodes")
+    assert json.loads(asked("nodes", "--json"))["nodes"][0]["draining"]["then"] == "reboot"
+    assert "1 running (draining to reboot)" in asked("pools")
+    assert "and is to reboot when those that are there have ended: on request: new kernel (NodeDraining)" in asked("explain", "j", "t1")
+    Path("go").touch()
+    engine.until(lambda world: world.nodes["p-1"].incarnation == 2 and world.nodes["p-1"].state == "idle", timeout_s=30)
+    assert engine.read(lambda world: (world.jobs["j"].tasks["t1"].result, world.jobs["j"].tasks["t1"].requeues)) == ("success", 0)
+
+
+def test_a_resize_waits_for_tasks_is_stopped_and_is_hurried(engine, asked, write, until):
+    asked("submit", write(WAITS.format(Path.cwd())))
+    until(lambda: recorded(e.ExecutionConfirmed), "the task")
+    asked("pools", "resize", "p", 0, "--option", "taskcompletion", "--resize-timeout", "PT1H")
+    assert json.loads(asked("pools", "--json"))["pools"][0]["drainingNodes"] == 1
+    asked("pools", "stop-resize", "p")
+    (pool,) = json.loads(asked("pools", "--json"))["pools"]
+    assert (pool["allocationState"], pool["resizeErrors"][0]["code"]) == ("steady", "ResizeStopped")
+    assert "ResizeStopped: the resize was stopped before these nodes had gone" in asked("pools")
+    asked("pools", "resize", "p", 0, "--option", "terminate")
+    engine.until(lambda world: not world.nodes, timeout_s=30)
+    assert engine.read(lambda world: world.jobs["j"].tasks["t1"].failure.code) == "TaskEnded"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("nodes", "reboot", "p-1", "--option", "retaineddata"), "'retaineddata' is not one of 'requeue', 'terminate', 'taskcompletion'"),
+        (("pools", "resize", "p", "2", "--resize-timeout", "20 minutes"), "'20 minutes' is not a duration: write ISO 8601"),
+        (("pools", "resize", "p", "2", "--resize-timeout", "P10675199DT2H48M5.4775807S"), "a resize cannot be unlimited"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_before_anybody_is_asked(invoke, words, told):
+    result = invoke(*words)
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.split())
+
+
+def test_a_resize_timeout_below_azures_is_refused_by_the_engine(engine, asked, invoke):
+    Path("pool.json").write_text('{"id": "w"}')
+    asked("pools", "create", "pool.json")
+    engine.until(lambda world: world.pools["w"].allocation == "steady", timeout_s=30)
+    result = invoke("pools", "resize", "w", "2", "--resize-timeout", "PT1M")
+    assert (result.exit_code, "resizeTimeout: must be at least PT5M" in result.stderr) == (2, True)
+
+
 def test_a_failed_task_is_reactivated_and_a_task_is_deleted(engine, asked, invoke, write, until):
     asked("submit", write(f"test -e {Path.cwd()}/ready", "true", job={"onAllTasksComplete": "noaction"}))
     engine.until(lambda world: world.jobs["j"].counts["completed"] == 2, timeout_s=30)

@@ -18,7 +18,7 @@ from jobledger.core.requests import (
     TerminateJob,
     TerminateTask,
 )
-from jobledger.core.specs import JobConstraints, StartTaskSpec
+from jobledger.core.specs import FinalizerSpec, JobConstraints, StartTaskSpec
 from jobledger.testing.scenario import Exits, Hangs, story
 
 PATIENT = "taskcompletion"
@@ -392,3 +392,15 @@ def test_a_firmer_resize_to_the_same_number_hurries_what_drains(given):
     s.ignores(ResizePool(pool="p", target=1, option=PATIENT))
     told = story(s.when(ResizePool(pool="p", target=1)))
     assert told == ["pool.resizing p", "node.leaving p-2", "execution.stop-requested t2 p-2 requeue"]
+
+
+def test_a_drain_waits_for_the_finalizer_that_is_to_run_on_the_node(given):
+    finalizer = FinalizerSpec(command_line="finish", node_id="p-2")
+    s = given(nodes=2, script={"t1": Hangs(), "jobrelease": Hangs()}, job_finalizer_task=finalizer)
+    s.run()
+    s.finish(TerminateJob(job="j"))
+    s.when(RemoveNode(node="p-2", option=PATIENT))
+    assert node(s, "p-2").draining is not None, "nothing of the job was ever there, and its finalizer is to come"
+    s.answer("release", "exited")
+    s.run()
+    assert (s.world.jobs["j"].finalizer.result, list(s.world.nodes)) == ("success", ["p-1"])

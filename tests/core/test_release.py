@@ -421,3 +421,19 @@ def test_preparation_that_does_not_wait_still_gives_its_nodes_a_release(given):
     s.run()
     s.finish(TerminateJob(job="j"))
     assert s.launches(task="jobrelease") == ["jobrelease@p-1"]
+
+
+def test_debts_of_nodes_that_are_still_away_are_not_gone_through_for_one_that_comes_back(given):
+    class NotGoneThrough(dict):
+        def __iter__(self):
+            raise AssertionError("the cost of one node grows with that of all others")
+
+    s = given(nodes=3, tasks=("t1", "t2", "t3"))
+    s.run()
+    for node in ("p-1", "p-2", "p-3"):
+        s.when(RebootNode(node=node))
+    s.when(TerminateJob(job="j"))
+    job = s.world.jobs["j"]
+    assert (list(job.owed), list(job.payable)) == (["p-1", "p-2", "p-3"], [])
+    job.owed = NotGoneThrough(job.owed)
+    assert "release.started p-2" in story(s.when(NodeReady(node="p-2", boot_id="b", incarnation=2)))
