@@ -55,6 +55,7 @@ CATALOGUE = [
     ),
     Planted(
         name="a task succeeds without its outputs",
+        rare=True,
         caught_by="results_are_what_was_seen",
         bug=lambda: outputs_do_not_matter(task),
         script=lambda: ending(0, uploads=False),

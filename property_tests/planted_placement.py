@@ -72,7 +72,11 @@ def patches_reach_tasks_that_are_there() -> AbstractContextManager[None]:
 
 CATALOGUE = [
     Planted(
-        name="the job of lowest priority comes first", caught_by="better_jobs_come_first", bug=the_worst_job_comes_first, script=two_jobs_and_one_node
+        name="the job of lowest priority comes first",
+        rare=True,
+        caught_by="better_jobs_come_first",
+        bug=the_worst_job_comes_first,
+        script=two_jobs_and_one_node,
     ),
     Planted(
         name="affinity is ignored",
