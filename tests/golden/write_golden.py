@@ -139,6 +139,14 @@ def tell_all(story: Story) -> None:
         tell(r.NodeFaulted(node=node, fault="preempted", reason="capacity was taken back"), r.NodeReallocated(node=node))
     script |= {"jobrelease": Exits(0)}
 
+    # A job is changed while a task of it waits for the time of its next try.
+    script |= {"patient": [Exits(1), Exits(0)]}
+    delayed = TaskConstraints(max_task_retry_count=1, retry_delay=Duration(30 * SECOND))
+    tell(q.SubmitJob(spec=job("patched"), tasks=tasks("patient", constraints=delayed)))
+    tell(q.PatchJob(job=JobId("patched"), priority=7, metadata=(MetadataItem(name="team", value="silver"),)))
+    story.now = Micros(story.now + 31 * SECOND)
+    tell(ClockAdvanced(), q.TerminateJob(job=JobId("patched")))
+
     # A node drains under a task, the drain is undone, and another one is ended by something firmer.
     script |= {"stays": Hangs()}
     tell(q.SubmitJob(spec=job("drained"), tasks=tasks("stays")))
