@@ -153,8 +153,10 @@ def _job(world: World, job: Job) -> Iterator[str]:
         waiting = {task.spec.id for task in job.tasks.values() if task.state == "preparing" and task.node == node}
         yield from _differs(f"waiting on {node}", set(preparation.waiting), waiting)
     yield from _ineligible(world, job)
-    of_tasks = [(task.spec.id, node) for node in _with_files(world, job) for task in job.tasks.values() if task.spec.id in node.folders[job.id]]
-    unknown = [(task, node.id) for task, node in of_tasks if node.id not in files.nodes_of(job, job.tasks[task])]
+    of_tasks = [(task, node, folder) for node in _with_files(world, job) for task, folder in node.folders[job.id].items() if task in job.tasks]
+    unknown = [  # What is expiring already may be of an earlier task of that id, which was deleted.
+        (task, node.id) for task, node, folder in of_tasks if folder.state != "expiring" and node.id not in files.nodes_of(job, job.tasks[task])
+    ]
     yield from _differs("nodes with files of tasks that are not found again", unknown, [])
     for task in job.tasks.values():
         if task.state == "running":
