@@ -27,6 +27,8 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 _WILDCARDS = re.compile(r"[*?[]")
 
 WORK = "wd"
+EXPANDED_LENGTH_MAX = 4096
+"""The longest path that the system takes: a variable may be a hundred times as long, and there may be hundreds in a pattern."""
 LINKS_MAX = 40
 """Links followed for one name, as the system itself has it."""
 
@@ -34,7 +36,7 @@ Parts = tuple[str, ...]
 
 
 def expanded(text: str, environment: Mapping[str, str]) -> str:
-    """The text with the values of its variables.  Raises Trouble for one that is not set."""
+    """The text with the values of its variables.  Raises Trouble for one that is not set, and for what gets too long to be a path."""
 
     def value(found: re.Match[str]) -> str:
         name = found[1] or found[2]
@@ -42,7 +44,10 @@ def expanded(text: str, environment: Mapping[str, str]) -> str:
             raise Trouble(WRONG, f"{text!r}: the task has no environment variable {name}")
         return environment[name]
 
-    return _VARIABLE.sub(value, text)
+    found = _VARIABLE.sub(value, text)
+    if len(found) > EXPANDED_LENGTH_MAX:
+        raise Trouble(WRONG, f"{text!r}: with its variables in place it has {len(found)} characters, and may have {EXPANDED_LENGTH_MAX}")
+    return found
 
 
 def has_wildcard(pattern: str) -> bool:

@@ -42,6 +42,8 @@ MODE = 0o770
 """Azure Batch's mode for a resource file that names none."""
 TELLING_S = 0.25
 """At most this often it is told that something moves."""
+MESSAGE_LENGTH_MAX = 2000
+"""Of a failure's message: what a store says may be a page, and who reads our lines takes no line without end."""
 PHASES = {"fetch": FETCHING, "fetch_all": FETCHING, "unpack": UNPACKING, "upload": UPLOADING}
 SUBJECTS = {"fetch": "to", "fetch_all": "url", "unpack": "url", "upload": "pattern"}
 
@@ -139,7 +141,8 @@ class Run:
         text = trouble.text if trouble.text.startswith((repr(subject), f"{subject} ", f"{subject}:")) else f"{subject}: {trouble.text}"
         if self._log is not None and phase == UPLOADING:
             self._log.err(text)
-        return {"step": number, "category": category_of(trouble.kind), "code": code_of(phase, trouble.kind), "message": self._hide(text)}
+        hidden = self._hide(text)
+        return {"step": number, "category": category_of(trouble.kind), "code": code_of(phase, trouble.kind), "message": hidden[:MESSAGE_LENGTH_MAX]}
 
     # steps
 

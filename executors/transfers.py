@@ -34,7 +34,6 @@ KILL_S: Final = 10.0
 LINE_BYTES_MAX: Final = 1 << 20
 STDERR_BYTES_KEPT: Final = 4096
 """Of what the process said on stderr: the end, which says why it ended."""
-MESSAGE_LENGTH_MAX: Final = 2000
 
 _LIMITS: Final = {
     "container_files": limits.CONTAINER_FILES_MAX,
@@ -230,7 +229,7 @@ def _info(step: Step, category: Any, code: str, message: str) -> FailureInfo:
     details = [Detail(name="BlobSource", value=shown(step.url))] if not isinstance(step, Upload) else []
     if isinstance(step, Fetch | Upload):
         details.append(Detail(name="FilePath", value=_unicode(step.to if isinstance(step, Fetch) else step.pattern)))
-    return FailureInfo(category=category, code=code, message=_unicode(message)[:MESSAGE_LENGTH_MAX], details=tuple(details))
+    return FailureInfo(category=category, code=code, message=_unicode(message)[: transfer.MESSAGE_LENGTH_MAX], details=tuple(details))
 
 
 def _phase_of(step: Step) -> str:

@@ -18,7 +18,8 @@ SECRET_LENGTH_MIN = 8
 """Shorter values of a query (`b`, `r`, a year) keep no secret, and hiding each `b` in a message would leave no message."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}://[^\s'\"<>]+")
+"""In a text; without a bound on the scheme a long word would take the square of its length."""
 HIDDEN = "***"
 
 

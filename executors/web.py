@@ -24,7 +24,7 @@ AGAIN = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 @contextmanager
 def web_opened(url: str, timeout_s: float, *, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None) -> Iterator[Any]:
     """The server's good answer, an `http.client.HTTPResponse`.  Raises Trouble."""
-    from http.client import HTTPException
+    from http.client import HTTPException, InvalidURL
     from urllib.error import HTTPError, URLError
     from urllib.request import Request
 
@@ -45,6 +45,9 @@ def web_opened(url: str, timeout_s: float, *, method: str = "GET", body: Any = N
         if isinstance(cause, TimeoutError):
             raise Trouble(LATE, f"{name}: the server did not answer for {timeout_s:g} s; check it, or try again") from None
         raise Trouble(FAILED, f"{name}: the server cannot be reached: {cause}", again=True) from None
+    except InvalidURL:  # its text has the whole address in it
+        text = "this is no web address: write a space or a control character in it as %20 and the like, and a port in digits"
+        raise Trouble(WRONG, f"{name}: {text}") from None
     except HTTPException as error:
         raise Trouble(FAILED, f"{name}: the server does not speak HTTP as expected ({type(error).__name__})", again=True) from None
     except ValueError as error:

@@ -264,6 +264,21 @@ def test_an_address_that_is_none(wd: Path, url: str) -> None:
     assert what(run(wd, Fetch(url, "in.bin"))) == ("usererror", "BlobDownloadMiscError")
 
 
+def test_a_failure_with_a_text_without_end_is_cut(wd: Path) -> None:
+    """What a store or a path says may be long; the engine must not fall over it."""
+    failure = run(wd, Fetch("/" + "x" * (1 << 20), "in.bin"))
+    assert what(failure) == ("servererror", "BlobDownloadMiscError")
+    assert failure is not None
+    assert len(failure.message) <= 2000
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/a b", "http://127.0.0.1:port/a"])
+def test_a_web_address_that_is_none_is_the_users_to_mend(wd: Path, url: str) -> None:
+    failure = run(wd, Fetch(url, "in.bin"))
+    assert what(failure) == ("usererror", "BlobDownloadMiscError")
+    assert "%20" in str(failure)
+
+
 # --- secrets --------------------------------------------------------------------------------------------------
 
 
@@ -471,6 +486,13 @@ def test_a_variable_that_is_not_set_is_an_error(outputs: Path, tmp_path: Path) -
     failure = upload(outputs, "$TYPO/*.csv", tmp_path / "box")
     assert what(failure) == ("usererror", "FileUploadMiscError")
     assert "no environment variable TYPO" in str(failure)
+
+
+@pytest.mark.parametrize(("pattern", "path"), [("$LONG$LONG", None), ("a.csv", "$LONG$LONG")])
+def test_variables_do_not_make_a_path_without_end(outputs: Path, tmp_path: Path, pattern: str, path: str | None) -> None:
+    failure = upload(outputs, pattern, tmp_path / "box", path, LONG="x/" * 40_000)
+    assert what(failure) == ("usererror", "FileUploadMiscError")
+    assert "'$LONG$LONG': with its variables in place it has 160000 characters" in str(failure)
 
 
 # --- hostile folders ------------------------------------------------------------------------------------------
