@@ -41,7 +41,7 @@ def expanded(text: str, environment: Mapping[str, str]) -> str:
     def value(found: re.Match[str]) -> str:
         name = found[1] or found[2]
         if name not in environment:
-            raise Trouble(WRONG, f"{text!r}: the task has no environment variable {name}")
+            raise Trouble(WRONG, f"{text!r}: the task has no environment variable {name}, or it is secret and not to be in a name")
         return environment[name]
 
     found = _VARIABLE.sub(value, text)

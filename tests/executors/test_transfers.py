@@ -485,7 +485,7 @@ def test_a_destination_that_takes_nothing(web: WebServer, outputs: Path, tmp_pat
 def test_a_variable_that_is_not_set_is_an_error(outputs: Path, tmp_path: Path) -> None:
     failure = upload(outputs, "$TYPO/*.csv", tmp_path / "box")
     assert what(failure) == ("usererror", "FileUploadMiscError")
-    assert "no environment variable TYPO" in str(failure)
+    assert "no environment variable TYPO, or it is secret" in str(failure)
 
 
 @pytest.mark.parametrize(("pattern", "path"), [("$LONG$LONG", None), ("a.csv", "$LONG$LONG")])
