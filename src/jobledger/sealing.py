@@ -155,8 +155,14 @@ def _refuse_unless_usable(setting: EnvironmentSetting) -> None:
 
 
 def _sealed(record: T, digests: Mapping[str, str]) -> T:
+    known: dict[EnvironmentSetting, EnvironmentSetting] = {}  # The many tasks of a job often have the same secret.
+
     def seal(setting: EnvironmentSetting) -> EnvironmentSetting:
-        return evolve(setting, value=digests[setting.value]) if setting.secret and setting.value in digests else setting
+        if not setting.secret or setting.value not in digests:
+            return setting
+        if (sealed := known.get(setting)) is None:
+            sealed = known[setting] = evolve(setting, value=digests[setting.value])
+        return sealed
 
     return with_settings(record, seal)
 
