@@ -36,7 +36,11 @@ def rule(world: World, pool: Pool) -> Iterator[Event]:
 
 def _first(world: World, pool: Pool, passed: dict[int, JobRank]) -> tuple[Job, Task] | None:
     """The task whose turn it is among those that some node has room for; `passed` says up to which job to leave them out, by required slots."""
-    roomiest = next((slots for slots in range(len(pool.free) - 1, 0, -1) if pool.free[slots]), 0)
+    if not pool.free_of or not pool.ready:
+        return None
+    roomiest = len(pool.free) - 1
+    while not pool.free[roomiest]:
+        roomiest -= 1
     best: tuple[JobRank, int, int] | None = None
     for slots, ready in pool.ready.items():
         place = bisect_right(ready, passed[slots]) if slots in passed else 0

@@ -15,6 +15,7 @@ from jobledger.core.requests import (
     DisableJob,
     DisableScheduling,
     EnableJob,
+    PatchJob,
     RebootNode,
     SubmitJob,
     TerminateJob,
@@ -33,6 +34,37 @@ def of_job(s, job="j"):
 
 
 # --- a task that waits for a node -----------------------------------------------------------------------------
+
+
+def test_a_task_waits_because_no_node_has_room_for_all_its_slots(given):
+    wide = [TaskSpec(id=name, command_line="work", required_slots=slots) for name, slots in (("a", 3), ("b", 2), ("big", 3))]
+    s = given(nodes=2, slots=4, tasks=wide, prep=False, script={"a": Hangs(), "b": Hangs()})
+    s.run()
+    found = of_task(s, "big")
+    assert list(found) == ["NoFreeSlot", "Queued"]
+    assert found["NoFreeSlot"].text == "it requires 3 slots of one node, and no node that it may use has more than 2 free"
+
+
+def test_a_task_waits_for_ever_because_no_node_has_so_many_slots(given):
+    s = given(slots=4, tasks=(TaskSpec(id="big", command_line="work", required_slots=5),))
+    (found,) = of_task(s, "big").values()
+    assert (found.code, found.subject) == ("TooFewSlots", "p")
+    assert found.text.startswith("it requires 5 slots, and a node of pool p has 4: it waits for ever")
+    assert "TooFewSlots" in of_job(s)
+
+
+def test_a_job_is_told_of_by_the_least_that_its_tasks_require(given):
+    s = given(slots=2, tasks=(TaskSpec(id="big", command_line="work", required_slots=5), "a", "b", "c"), script={"a": Hangs(), "b": Hangs()})
+    s.run()
+    assert list(of_job(s))[:2] == ["NoFreeSlot", "Queued"]
+
+
+def test_a_job_that_comes_first_by_a_patch_is_told_of_as_ahead(given, job_spec, task_specs):
+    s = given(tasks=("t1", "t2"), prep=False, script={"t1": Hangs()})
+    s.given(SubmitJob(spec=job_spec("k", prep=False), tasks=task_specs("x")))
+    assert "JobsAhead" not in of_task(s, "t2")
+    s.given(PatchJob(job="k", priority=1))
+    assert "k" in of_task(s, "t2")["JobsAhead"].text
 
 
 @pytest.mark.parametrize("option", ["requeue", "wait"])
