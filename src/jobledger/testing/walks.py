@@ -214,12 +214,20 @@ def task_lists(least: int) -> st.SearchStrategy[tuple[s.TaskSpec, ...]]:
     return st.lists(task, min_size=least, max_size=4, unique_by=lambda task: task.id).map(tuple)
 
 
+job_constraints = st.builds(
+    s.JobConstraints,
+    max_wall_clock_time=JOB_LIMITS,
+    max_task_retry_count=RETRIES,
+    retry_delay=st.sampled_from([None, None, None, Duration(SECOND)]),
+    retention_time=st.sampled_from([limits.RETENTION, limits.RETENTION, Retention(0), Retention(20 * SECOND)]),
+)
+
 PATCHES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
         "priority": st.integers(0, 2),
         "max_parallel_tasks": st.sampled_from([-1, 1, 2]),
-        "constraints": st.builds(s.JobConstraints, max_wall_clock_time=JOB_LIMITS, max_task_retry_count=RETRIES),
+        "constraints": job_constraints,
         "on_all_tasks_complete": st.sampled_from(["noaction", "terminatejob"]),
         "metadata": st.sampled_from([(), (s.MetadataItem(name="run", value="2"),)]),
     },
@@ -236,11 +244,7 @@ def jobs(draw: st.DrawFn, pool_ids: Sequence[PoolId]) -> s.JobSpec:
         pool_info=s.PoolInfo(pool_id=draw(st.sampled_from(pool_ids))),
         priority=draw(st.integers(0, 2)),
         max_parallel_tasks=draw(st.sampled_from([-1, -1, 1, 2])),
-        constraints=s.JobConstraints(
-            max_wall_clock_time=draw(JOB_LIMITS),
-            max_task_retry_count=draw(RETRIES),
-            retention_time=draw(st.sampled_from([limits.RETENTION, limits.RETENTION, Retention(0), Retention(20 * SECOND)])),
-        ),
+        constraints=draw(job_constraints),
         job_preparation_task=preparation,
         job_release_task=draw(releases) if preparation is not None and draw(MOSTLY) else None,
         on_all_tasks_complete=draw(st.sampled_from(["noaction", "terminatejob"])),
