@@ -21,7 +21,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 
 from .beneath import FOLDER_FLAGS, open_file
-from .trouble import FAILED, WRONG, Trouble, reason
+from .trouble import DENIED, FAILED, WRONG, Trouble, reason
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 _WILDCARDS = re.compile(r"[*?[]")
@@ -149,12 +149,16 @@ class Tree:
     def _names(self, folder: Parts) -> list[str]:
         try:
             here = self._folder(folder)
-        except (OSError, ValueError):
-            return []  # it went away, or is none
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return []  # it went away, or is none
+            raise _unreadable(folder, error) from None
+        except ValueError:
+            return []  # it became a link that leads out
         try:
             return sorted(os.listdir(here))  # noqa: PTH208 - by descriptor
         except OSError as error:
-            raise Trouble(FAILED, f"the folder {'/'.join(folder)} cannot be read: {reason(error)}") from None
+            raise _unreadable(folder, error) from None
         finally:
             os.close(here)
 
@@ -262,6 +266,11 @@ def _matches(name: str, part: str) -> bool:
     if name.startswith(".") and not part.startswith("."):
         return False
     return fnmatch.fnmatchcase(name, part)
+
+
+def _unreadable(folder: Parts, error: OSError) -> Trouble:
+    """A folder whose names cannot be had must not pass for an empty one: what is in it would be missing, and nobody told."""
+    return Trouble(DENIED if isinstance(error, PermissionError) else FAILED, f"the folder {'/'.join(folder)} cannot be read: {reason(error)}")
 
 
 def _target(folder: int, name: str) -> str | None:

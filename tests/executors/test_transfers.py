@@ -596,6 +596,25 @@ def test_files_are_given_to_the_tasks_user(wd: Path, tmp_path: Path) -> None:
     assert wd.stat().st_uid == 0
 
 
+@pytest.mark.parametrize("pattern", ["**", "*/*", "closed/*", "**/a"])
+def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(pattern: str) -> None:
+    """As `nobody` where the suite runs as root, to whom nothing is closed."""
+    code = (
+        "import os, sys; from jobledger.executors import beneath, patterns, trouble\n"
+        "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        "with beneath.top(sys.argv[1]) as base:\n"
+        "    tree = patterns.Tree(sys.argv[1], base, most=9, depth=9, moved=lambda _: None)\n"
+        "    try: print(tree.matches(tree.parts_of(sys.argv[2])))\n"
+        "    except trouble.Trouble as found: print(found.kind, found.text)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        Path(folder, "wd").mkdir(0o755)
+        Path(folder, "wd", "closed").mkdir(0)
+        told = subprocess.run([sys.executable, "-c", code, folder, pattern], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert told == "denied the folder wd/closed cannot be read: Permission denied\n"
+
+
 def test_what_may_not_be_read_or_written(tmp_path: Path) -> None:
     """Nothing is closed to root, so a root becomes nobody first; the interpreter may be where nobody can read, so not before it runs."""
     code = (
