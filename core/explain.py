@@ -10,11 +10,11 @@ from itertools import islice, takewhile
 
 from attrs import frozen
 
-from . import dependencies
+from . import dependencies, files
 from . import job as jobs
 from . import task as tasks
 from .ids import ENGINE_HOST, JobId, Micros, NodeId, TaskId, place_name
-from .world import Execution, Job, Node, Pool, Run, Task, World, may_place, present, rank, ready_jobs, takes_tasks
+from .world import UP, Execution, Job, Node, Pool, Run, Task, World, may_place, present, rank, ready_jobs, takes_tasks
 
 NODES_NAMED_MAX = 8
 """Nodes that one reason names; the text says how many more there are."""
@@ -69,12 +69,32 @@ def _task(world: World, job: Job, task: Task) -> Iterator[Reason]:
             yield from _drains(world, world.executions[task.execution].node)
         case _:
             yield _ended(task)
+            yield from _files(world, job, task)
     if task.retries:
         allowed = tasks.retries_allowed(task)
         limit = "without limit" if allowed == -1 else f"of {allowed}"
         yield Reason(code="Retried", text=f"it was retried {_count(task.retries, 'time')} ({limit}); the last exit code was {task.exit_code}")
     if task.requeues:
         yield Reason(code="Requeued", text=f"it was requeued {_count(task.requeues, 'time')}, which counts as no retry", subject=task.node)
+
+
+def _files(world: World, job: Job, task: Task) -> Iterator[Reason]:
+    """What is to become of what it left on nodes."""
+    for node in files.nodes_of(job, task)[-NODES_NAMED_MAX:]:
+        folder = files.find(world, node, job.id, task.spec.id)
+        what = f"its files on {node}"
+        match folder.state if folder is not None else None:
+            case None:
+                yield Reason(code="FilesGone", text=f"{what} are gone: they were removed, or the node was emptied or left", subject=node)
+            case "kept" if folder is not None and folder.due is None:
+                yield Reason(code="FilesKept", text=f"{what} are kept without limit", subject=node)
+            case "kept":
+                yield Reason(code="FilesKept", text=f"{what} will be removed", subject=node, at=present(folder).due)
+            case "expiring" | "awaited":
+                waits = "" if world.nodes[node].state in UP else f", once the node is up: it is {world.nodes[node].state}"
+                yield Reason(code="FilesExpiring", text=f"{what} are being removed{waits}", subject=node)
+            case _:
+                pass
 
 
 def _waits_for_tasks(job: Job, task: Task) -> Iterator[Reason]:
@@ -314,6 +334,8 @@ def _ending(world: World, job: Job) -> Iterator[Reason]:
         yield Reason(code="Releasing", text=f"release is running on {node}", subject=run)
     for node in list(job.owed)[:NODES_NAMED_MAX]:
         yield Reason(code="ReleaseOwed", text=f"release waits for node {node}, which is {world.nodes[node].state}", subject=node)
+    for node in list(world.wiping.get(job.id, ()))[:NODES_NAMED_MAX] if job.state == "deleting" else ():
+        yield Reason(code="RemovingFiles", text=f"its files on {node} are being removed", subject=node)
     spec = job.spec.job_finalizer_task
     if spec is not None and not job.live and not job.owed and (chosen := world.nodes.get(spec.node_id or ENGINE_HOST)) is not None:
         yield Reason(code="FinalizerWaiting", text=f"the finalizer waits for node {chosen.id}, which is {chosen.state}", subject=chosen.id)

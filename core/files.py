@@ -254,7 +254,7 @@ def on_removed(world: World, event: FilesRemoved, _at: Micros) -> None:
     _end_removal(world, node, event.job, event.task)
     if folder.state == "removed":
         del of_job[event.task]
-        if not of_job:
+        if not of_job and event.job not in world.jobs:  # Of a job that is there its own folder is left, which goes with the job.
             del node.folders[event.job]
             _drop(world.nodes_with_files, event.job, node.id)
     _launch_what_waited(world, node, event.job)

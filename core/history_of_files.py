@@ -124,8 +124,6 @@ def _remove(files: FilesOfNode, event: e.FilesRemoved | e.JobFilesExpired | e.Jo
             of_job = files.folders.get(event.job, {})
             if (folder := of_job.get(event.task)) is not None and folder.live is None:
                 del of_job[event.task]
-                if not of_job:
-                    del files.folders[event.job]
         case e.JobFilesExpired():
             files.folders.pop(event.job, None)
             files.doomed[event.job] = None

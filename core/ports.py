@@ -190,6 +190,19 @@ class Outputs(Protocol):
 
 
 @runtime_checkable
+class Folders(Protocol):
+    """An executor that can say where its nodes' folders lie on this machine."""
+
+    def node_path(self, pool: PoolId, node: NodeId) -> str:
+        """The node's own folder."""
+        ...
+
+    def folder_path(self, pool: PoolId, node: NodeId, job: JobId | None, task: TaskId) -> str:
+        """The folder of a task, preparation, release or finalizer below it; with `job` None that of the start task."""
+        ...
+
+
+@runtime_checkable
 class Identities(Protocol):
     """An executor that can run a command line as another user than its own; nothing with a `user` is given to one that cannot."""
 

@@ -256,7 +256,7 @@ class Node:
     tasks_run: int = 0
     tasks_succeeded: int = 0
     folders: dict[JobId, dict[TaskId, Folder]] = Factory(dict)
-    """What executions left here or write to, start tasks apart."""
+    """What executions left here or write to, start tasks apart.  A job that was here has an entry as long as it is there, and maybe no folder."""
     removals: dict[tuple[JobId, TaskId | None], ExecutionId] = Factory(dict)
     """Folders that are to be removed here, None for all of a job, each with its fencing number."""
     owes: CommandKey | None = None

@@ -21,7 +21,7 @@ from .core.errors import (
     StoreError,
     UnknownEventType,
 )
-from .core.ids import Duration, JobId, Micros, NodeId, PoolId, TaskId
+from .core.ids import Duration, JobId, Micros, NodeId, PoolId, Retention, TaskId
 from .core.ports import EventStore, Executor, RecordedEvent
 from .core.specs import (
     EnvironmentSetting,
@@ -71,6 +71,7 @@ __all__ = [
     "RecordedEvent",
     "ReleaseSpec",
     "RequestRefused",
+    "Retention",
     "RulesDoNotSettle",
     "SqliteStore",
     "StartTaskSpec",

@@ -8,8 +8,9 @@ others; `due`, `releaseState`, `releaseAbandonedBecause`, `jobFinalizerTaskStatu
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
+from .core import files
 from .core.errors import RequestRefused
 from .core.failure import FailureInfo, unknown_outcome_failure
 from .core.ids import ENGINE_HOST, JobId, Micros, NodeId, TaskId
@@ -23,6 +24,9 @@ from .specjson import unstructure
 
 Json = dict[str, Any]
 
+_FILES_STATES: Final = {"held": "held", "kept": "kept", "expiring": "expiring", "awaited": "expiring"}
+"""What is told of a folder: that a launch waits for its removal is the engine's own affair."""
+
 
 # --- whole documents ------------------------------------------------------------------------------------------
 
@@ -32,7 +36,7 @@ def status_document(world: World, job: JobId, position: int) -> Json:
     found = find_job(world, job)
     document: Json = {
         "job": job_view(found),
-        "tasks": [task_view(found, task) for task in found.tasks.values()],
+        "tasks": [task_view(found, task, world) for task in found.tasks.values()],
         "jobPreparationAndReleaseTaskStatus": preparation_and_release_status(found),
     }
     if (finalizer := finalizer_status(found)) is not None:
@@ -86,8 +90,11 @@ def job_view(job: Job) -> Json:
     )
 
 
-def task_view(job: Job, task: Task) -> Json:
-    """Azure Batch's task object.  What became of a try that is over shows only once the task is completed, as Azure has it."""
+def task_view(job: Job, task: Task, world: World | None = None) -> Json:
+    """Azure Batch's task object.  What became of a try that is over shows only once the task is completed, as Azure has it.
+
+    With `world`, its nodeInfo also tells `filesState` (`held`, `kept`, `expiring` or `gone`) and `filesRemovalTime`, which are ours.
+    """
     completed = task.state == "completed"
     execution = {
         "startTime": _time(task.started_at) if task.state in {"running", "completed"} else None,
@@ -109,7 +116,7 @@ def task_view(job: Job, task: Task) -> Json:
             "creationTime": rfc3339(task.added_at),
             **unstructure(task.spec),
             "executionInfo": _present(execution),
-            "nodeInfo": _node_info(job, task),
+            "nodeInfo": _node_info(job, task, world),
         }
     )
 
@@ -149,14 +156,18 @@ def failure_view(failure: FailureInfo | None) -> Json | None:
     return _present({"category": failure.category, "code": failure.code, "message": failure.message, "details": details or None})
 
 
-def _node_info(job: Job, task: Task) -> Json | None:
+def _node_info(job: Job, task: Task, world: World | None) -> Json | None:
     if task.node is None:
         return None
+    folder = files.find(world, task.node, job.id, task.spec.id) if world is not None else None
+    state = None if world is None or not task.launches else "gone" if folder is None else _FILES_STATES[folder.state]
     return _present(
         {
             "poolId": pool_of(task.node),
             "nodeId": task.node,
             "taskRootDirectory": _root_directory(job, task.node, task.spec.id) if task.launches else None,
+            "filesState": state,
+            "filesRemovalTime": _time(folder.due) if folder is not None else None,
         }
     )
 

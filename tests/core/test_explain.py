@@ -240,7 +240,7 @@ def test_a_task_that_failed_says_how(given, answer, code, part):
     s = given(script={"t1": answer})
     s.run()
     found = of_task(s)
-    assert list(found) == [code]
+    assert list(found) == [code, "FilesKept"]
     assert part in found[code].text
 
 

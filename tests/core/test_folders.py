@@ -55,7 +55,7 @@ def test_a_folder_is_held_while_its_task_runs_and_kept_for_a_week_after_it(given
     assert story(s.pass_time(1)) == ["files.expired t1 p-1"]
     assert removals(s) == [("p-1", "j", "t1")]
     assert story(s.run()) == ["files.removed t1 p-1"]
-    assert (folders(s), s.world.nodes_with_files, removals(s)) == ({}, {}, [])
+    assert (folders(s), s.world.nodes_with_files, removals(s)) == ({}, {"j": {"p-1": None}}, [])
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_cannot_be_removed_is_told_and_forgotten(given):
     s.pass_time(1)
     assert s.when(removed("t1", s=s, problem="Permission denied")) == [FilesRemoved(job="j", task="t1", node="p-1", problem="Permission denied")]
     assert folders(s) == {}
-    assert story(s.finish(DeleteJob(job="j"))) == ["job.deleting j", "job.deleted j"]
+    assert story(s.finish(DeleteJob(job="j"))) == ["job.deleting j", "job-files.expired p-1", "job-files.removed p-1", "job.deleted j"]
 
 
 # --- only from nodes that are up ------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import click
 
 from .. import __version__
-from . import jobs, nodes, pools, reading, running, tasks
+from . import files, jobs, nodes, pools, reading, running, tasks
 from .common import Group
 
 _COMMANDS: tuple[click.Command, ...] = (
@@ -24,6 +24,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     reading.explain,
     reading.events,
     reading.log,
+    files.files,
     reading.machines,
     reading.completion,
 )

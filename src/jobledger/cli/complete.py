@@ -30,8 +30,20 @@ def job_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) ->
 
 def task_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """The tasks of the job that the command line so far names."""
+    return _tasks_of(ctx, ctx.params.get("job"), incomplete)
+
+
+def job_and_task(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """For words that are a job, a task of it, and something else: what the next one may be."""
+    words = ctx.params.get(parameter.name or "") or ()
+    if not words:
+        return job_ids(ctx, parameter, incomplete)
+    return _tasks_of(ctx, words[0], incomplete) if len(words) == 1 else []
+
+
+def _tasks_of(ctx: click.Context, job: str | None, incomplete: str) -> list[str]:
     ids: dict[str, None] = {}
-    for event in _events(ctx, f"job/{ctx.params.get('job')}"):
+    for event in _events(ctx, f"job/{job}"):
         if isinstance(event, TaskAdded):
             ids[event.task] = None
         elif isinstance(event, TaskDeleted):

@@ -27,6 +27,7 @@ from ..core.world import Job
 from ..diagrams import as_json as machine_as_json
 from ..diagrams import mermaid, table
 from ..eventstore import SqliteStore, event_as_json, rfc3339
+from ..files import why_gone
 from ..jsonnames import nearest
 from ..owner import certainly_dead, describe
 from ..recorder import ENGINE_ACTOR
@@ -259,7 +260,17 @@ def log(job: str, task: str, node: str | None, stderr: bool, follow: bool, ledge
             hint = "; --follow waits for it" if task in found.tasks and found.tasks[TaskId(task)].state != "completed" else ""
             raise RequestRefused("FileNotFound", f"{task} of job {job} has not run, so there is no output{hint}")
         else:
-            tail.copy(path(ran_on), out)
+            try:
+                tail.copy(path(ran_on), out)
+            except FileNotFoundError:
+                raise _no_output(why_gone(store, world, found, TaskId(task), ran_on), path(ran_on)) from None
+
+
+def _no_output(gone: RequestRefused, path: Path) -> RequestRefused:
+    """Why there is no output: what the ledger knows of it, or else where it was looked for."""
+    if gone.code != "FileNotFound":
+        return gone
+    return RequestRefused("FileNotFound", f"{path} is not there: its node was wiped, or --root is another folder than the engine's")
 
 
 # --- machines and completion ----------------------------------------------------------------------------------

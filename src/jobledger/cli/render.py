@@ -125,6 +125,21 @@ def job_status(world: World, job: Job, reasons: Sequence[Reason], root: Path, no
     if rows:
         yield ""
         yield f"output: {root}/{pool}/<node>/workitems/{job.id}/job-1/<task>/{{stdout,stderr}}.txt (`jobledger log {job.id} TASK` prints it)"
+        yield _files_text(world, job)
+
+
+def _files_text(world: World, job: Job) -> str:
+    """How many folders there are on nodes, and when the first and the last of them are removed."""
+    nodes = [world.nodes[node].folders[job.id] for node in world.nodes_with_files.get(job.id, ())]
+    dues = sorted(folder.due for of_node in nodes for folder in of_node.values() if folder.due is not None)
+    number = sum(map(len, nodes))
+    if not number:
+        return "files: removed, or gone with their nodes"
+    if not dues:
+        return f"files: {number} folders, none of which is to be removed"
+    first, last = at_text(dues[0]), at_text(dues[-1])
+    until = f"at {first}" if first == last else f"between {first} and {last}"
+    return f"files: {number} folders, of which {len(dues)} will be removed {until} (`jobledger files ls {job.id} TASK` lists them)"
 
 
 def preparation_table(world: World, job: Job) -> Iterator[str]:

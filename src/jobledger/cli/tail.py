@@ -6,6 +6,7 @@ program wrote is complete once the ledger says that it ended, so the ledger deci
 
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -90,12 +91,11 @@ def _nodes_that_ran(job: Job, task: str) -> list[NodeId] | None:
 
 
 def copy(path: Path, out: BinaryIO) -> None:
-    """All of a file.  Refused: FileNotFound."""
-    try:
-        with path.open("rb") as file:
-            shutil.copyfileobj(file, out)
-    except FileNotFoundError:
-        raise RequestRefused("FileNotFound", f"{path} is not there: its node was wiped, or --root is another folder than the engine's") from None
+    """All of a file.  Raises FileNotFoundError, and RequestRefused for what is no plain file: a FIFO would never end."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise RequestRefused("FileNotFound", f"{path} is no plain file any more")
+        shutil.copyfileobj(file, out)
     out.flush()
 
 

@@ -62,7 +62,7 @@ def list_tasks(job: str, state: str | None, metadata: tuple[Wanted, ...], ledger
         and has_metadata(task.spec.metadata, metadata)
     ]
     if as_json:
-        print_json({"tasks": [task_view(found, task) for task in chosen], "position": position})
+        print_json({"tasks": [task_view(found, task, world) for task in chosen], "position": position})
     elif chosen:
         print_lines(render.task_table(chosen, now()))
     else:

@@ -114,7 +114,7 @@ def _node(world: World, node: Node) -> Iterator[str]:
     yield from _differs("owes", node.owes, node_command_key(node))
     expiring = {(job, task) for job, of_job in node.folders.items() for task, folder in of_job.items() if folder.state in {"expiring", "awaited"}}
     yield from _differs("removals", {place for place in node.removals if place[1] is not None}, expiring)
-    yield from _differs("empty folders", [job for job, of_job in node.folders.items() if not of_job], [])
+    yield from _differs("empty folders", [job for job, of_job in node.folders.items() if not of_job and job not in world.jobs], [])
     held = {(job, task) for job, of_job in node.folders.items() for task, folder in of_job.items() if folder.state in {"held", "awaited"}}
     live = {(one.job, one.task) for number in node.live if (one := world.executions.get(number)) is not None and one.job is not None}
     yield from _differs("held folders", held, live)
