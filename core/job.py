@@ -269,7 +269,7 @@ def _end(world: World, job: Job) -> Iterator[Event]:
         for task in list(job.tasks.values()):
             if task.state in {"active", "preparing"}:
                 yield from tasks.end(world, job, task, why)
-    for live in list(job.unstopped):
+    for live in list(job.unstopped) if job.unstopped else ():  # An empty dict that was large once is not gone through for nothing.
         yield from executions.stop(world.executions[live], "complete", why.details[0].value, why)
     if finalizers.running(job):
         yield from finalizers.stop_if_lost(world, job)

@@ -202,8 +202,10 @@ class Job:
     releases: dict[NodeId, Release] = Factory(dict)
     owed: dict[NodeId, None] = Factory(dict)
     """Nodes whose release is owed and not running."""
-    payable: dict[NodeId, None] = Factory(dict)
-    """Those of them that are up, or down for longer than a boot: where a release can be started or given up."""
+    payable: OrderedDict[NodeId, None] = Factory(OrderedDict)
+    """Those of them that are up, or down for longer than a boot: where a release can be started or given up.
+
+    A plain dict that was large once is gone through at the cost of all that were ever there, which is why it is none."""
     releasing: int = 0
     finalizer: Finalizer | None = None
     ineligible: dict[NodeId, None] = Factory(dict)
