@@ -4,7 +4,7 @@
 executor or a store of your own, see `jobledger.core.ports` and verify it with `jobledger.testing`.
 """
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 from .blocking import BlockingEngine
 from .core.errors import (
