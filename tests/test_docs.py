@@ -1,13 +1,14 @@
 """The documents: links lead somewhere, examples run, and pages made from code say what the code does."""
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
-from jobledger import docsgen
+from jobledger import docsgen, jobfile, plaindata
 
 TOP = Path(__file__).parents[1]
 PAGES = sorted([*(TOP / "docs").rglob("*.md"), *TOP.glob("*.md"), TOP / "tests" / "README.md"])
@@ -44,6 +45,23 @@ def examples() -> Iterator[Example]:
         for block in FENCE.finditer(text):
             if block["language"] == "python" and block["text"].startswith("# runs\n"):
                 yield Example(by_name(page), text.count("\n", 0, block.start("text")) + 1, block["text"])
+
+
+def job_files() -> Iterator[Example]:
+    """Every block of YAML in a page: a job file or a part of one, as a reader would paste it."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in FENCE.finditer(text):
+            if block["language"] == "yaml":
+                yield Example(by_name(page), text.count("\n", 0, block.start("text")) + 1, block["text"])
+
+
+def as_job_file(data: dict[str, Any]) -> dict[str, Any]:
+    """A part of a job file with what it leaves out: a job and its pool, and around properties of a job the job itself."""
+    if not data.keys() & {"pool", "job", "tasks"}:
+        data = {"job": data}
+    job = {"id": "job"} | data.get("job", {})
+    return data | {"pool": {"id": "pool"} | data.get("pool", {}), "job": job}
 
 
 def broken_links(page: Path) -> list[str]:
@@ -83,6 +101,14 @@ def test_an_example_runs(example: Example, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     padding = "\n" * (example.line - 1)  # so that a traceback names the page's own line
     exec(compile(padding + example.text, example.page, "exec"), {"__name__": "__main__"})  # noqa: S102 - running it is the test
+
+
+@pytest.mark.parametrize("example", list(job_files()), ids=lambda example: f"{example.page}:{example.line}")
+def test_a_job_file_in_a_page_is_right(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_TOKEN", "what a page reads from the environment")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "db-password").write_text("what a page reads from a file\n")
+    jobfile.parse(as_job_file(plaindata.read_yaml(textwrap.dedent(example.text))), source=example.page, base=tmp_path)
 
 
 def test_the_pages_made_from_code_are_current() -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from jobledger import jobfile
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "job_prep_release.py"
 FILES = EXAMPLE.with_name("files.yaml")
+JOB_FILES = sorted(EXAMPLE.parent.rglob("*.yaml"))
 RULE = "-------------------------------------------"
 
 
@@ -93,3 +96,11 @@ def test_files_are_fetched_once_per_node_and_results_and_logs_come_back(tmp_path
         with tarfile.open(tmp_path / "results" / node / "logs.tgz") as packed:
             logs += packed.getnames()
     assert sorted(logs) == [f"task00{number}/stdout.txt" for number in range(1, 5)]
+
+
+def test_the_job_files_go_together_in_one_ledger():
+    """Whoever tries them one after another is not told that a pool or a job is there already with another specification."""
+    found = [jobfile.load(file) for file in JOB_FILES]
+    assert len({file.job.id for file in found}) == len(found)
+    pools = {file.pool.id: file.pool for file in found}
+    assert [file.pool for file in found] == [pools[file.pool.id] for file in found]
