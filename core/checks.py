@@ -73,7 +73,8 @@ def check_job(spec: JobSpec) -> Iterator[Mistake]:
     yield from _check_id("poolInfo.poolId", spec.pool_info.pool_id)
     yield from _check_range("priority", spec.priority, limits.PRIORITY_MIN, limits.PRIORITY_MAX)
     if spec.max_parallel_tasks != -1:
-        yield from _check_range("maxParallelTasks", spec.max_parallel_tasks, 1, limits.PARALLEL_TASKS_MAX)
+        for wrong in _check_range("maxParallelTasks", spec.max_parallel_tasks, 1, limits.PARALLEL_TASKS_MAX):
+            yield evolve(wrong, text=f"{wrong.text}; -1 is without limit")
     yield from _check_constraints("constraints", spec.constraints)
     yield from _check_environment("commonEnvironmentSettings", spec.common_environment_settings)
     yield from _check_metadata("metadata", spec.metadata)
@@ -89,7 +90,7 @@ def check_job(spec: JobSpec) -> Iterator[Mistake]:
         yield from _below("jobPreparationTask.resourceFiles", mistakes_in_resource_files(preparation.resource_files))
     if (release := spec.job_release_task) is not None:
         if preparation is None:
-            yield Mistake(path="jobReleaseTask", text="a job release task needs a jobPreparationTask (Azure Batch's rule)")
+            yield Mistake(path="jobReleaseTask", text="a job release task needs a jobPreparationTask, if only '/bin/true' (Azure Batch's rule)")
         elif preparation.id == release.id:
             yield Mistake(path="jobReleaseTask.id", text=f"'{release.id}' is already the id of the job preparation task")
         yield from _check_id("jobReleaseTask.id", release.id)

@@ -455,6 +455,10 @@ def test_a_pool_comes_alone_or_under_its_key() -> None:
     assert jobfile.parse_pool(EVERYTHING["pool"]) == jobfile.parse_pool({"pool": EVERYTHING["pool"]}) == pool
     with pytest.raises(jobfile.JobFileError, match="taskSlotsPerNode: 0 is not between 1 and 256"):
         jobfile.parse_pool({"id": "p", "taskSlotsPerNode": 0})
+    with pytest.raises(jobfile.JobFileError) as refused:
+        jobfile.parse_pool({"pool": {"id": "p"}, "job": {}, "tasks": []})
+    assert [mistake.path for mistake in refused.value.mistakes] == ["job", "tasks"]
+    assert "leave it out, or submit the whole file as a job" in str(refused.value)
 
 
 def test_the_sample_is_right() -> None:

@@ -73,6 +73,10 @@ def test_an_empty_text_is_nothing() -> None:
     ("text", "message"),
     [
         ("job:\n\tid: a", "line 2, column 1: found character"),
+        ("a: echo b: c", "line 1, column 10: mapping values are not allowed in this context: put text with ': ' in it in quotes"),
+        ("a:\n  b: 1\n\tc: 2", "tab character that violates indentation: indent with spaces"),
+        ("a: @b", "put text that begins with such a character in quotes"),
+        ('a: "b" c', "did not find expected key: put the whole text in quotes"),
         ("a: 1\n---\nb: 2", "line 2, column 1: a second document begins"),
         ("a: *b", "line 1, column 4: an alias names nothing"),
         ("a: &a [*a]", "line 1, column 8: an alias names nothing that is complete before it"),

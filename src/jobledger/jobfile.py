@@ -140,10 +140,12 @@ def parse(data: object, *, source: str = "job file", base: Path | None = None) -
 
 def parse_pool(data: object, *, source: str = "pool", base: Path | None = None) -> PoolSpec:
     """One pool from plain data, which may stand under a key `pool`; `base` as for `parse`.  Raises `JobFileError`."""
-    said_twice = _said_twice(data)
-    if isinstance(data, dict) and set(data) == {"pool"}:
+    mistakes = _said_twice(data)
+    if isinstance(data, dict) and "pool" in data:
+        beside = "stands beside 'pool', and this file is to say one pool: leave it out, or submit the whole file as a job"
+        mistakes += [Mistake(path=str(key), text=beside) for key in data if key != "pool"]
         data = data["pool"]
-    return _checked(data, PoolSpec, check_pool, source, base, said_twice)
+    return _checked(data, PoolSpec, check_pool, source, base, mistakes)
 
 
 def parse_tasks(job: JobSpec, data: object, *, source: str = "task file", base: Path | None = None) -> tuple[TaskSpec, ...]:

@@ -25,6 +25,13 @@ _YamlLoader: Final[_Loader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG: Final = "tag:yaml.org,2002:"
 _TOO_DEEP: Final = f"nested more than {NESTING_MAX} deep"
 _NO_TAGS: Final = "this tag has no meaning here: put text that begins with ! in quotes"
+_HINTS: Final = {
+    "mapping values are not allowed": ": put text with ': ' in it in quotes, and begin all keys of a mapping in the same column",
+    "cannot start any token": ": indent with spaces, and put text that begins with such a character in quotes",
+    "tab character": ": indent with spaces",
+    "did not find expected key": ": put the whole text in quotes, and begin all keys of a mapping in the same column",
+}
+"""What to do about the slips that are made most, by a part of what the parser says of them."""
 _VALUES_PER_CHARACTER_MAX: Final = 10
 """How far aliases may multiply a YAML text: a list of aliases stays far below, a bomb of nested ones passes it at once."""
 
@@ -51,7 +58,9 @@ def read_yaml(text: str) -> Any:
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        raise _not_yaml(error.problem or error.context or "not YAML", error.problem_mark or error.context_mark) from error
+        problem = error.problem or error.context or "not YAML"
+        hint = next((hint for part, hint in _HINTS.items() if part in problem), "")
+        raise _not_yaml(f"{problem}{hint}", error.problem_mark or error.context_mark) from error
     except yaml.YAMLError as error:
         raise Unreadable(" ".join(str(error).split())) from error
 

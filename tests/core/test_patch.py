@@ -108,6 +108,10 @@ def test_what_a_submission_may_not_say_a_patch_may_not_either(given, changes, pa
     assert path in str(given().refuses(patch(**changes), code))
 
 
+def test_a_wrong_limit_of_tasks_is_answered_with_the_word_for_none(given):
+    assert "-1 is without limit" in str(given().refuses(patch(max_parallel_tasks=0), "InvalidPropertyValue"))
+
+
 def test_terminatejob_is_not_taken_back(given):
     s = given(on_all_tasks_complete="terminatejob", script={"t1": Hangs()})
     s.refuses(patch(on_all_tasks_complete="noaction"), "InvalidPropertyValue")
