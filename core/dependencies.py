@@ -11,7 +11,7 @@
 
 from collections.abc import Iterator
 
-from .ids import TaskId
+from .ids import ID_CHARACTERS_MAX, TaskId
 from .specs import TaskSpec
 from .world import Job, Task, World, enqueue
 
@@ -31,6 +31,12 @@ def awaited(spec: TaskSpec) -> Iterator[Awaited]:
 def number_of(task: TaskId) -> int | None:
     """The number that a task's id reads as; None for an id that is none."""
     return int(task) if task.isascii() and task.isdigit() else None
+
+
+def reading_as(job: Job, number: int) -> Iterator[TaskId]:
+    """The job's tasks whose ids read as a number, that with the fewest zeros before it first; looked up, since a job may have a million."""
+    padded = (TaskId(str(number).zfill(width)) for width in range(len(str(number)), ID_CHARACTERS_MAX + 1))
+    return (task for task in padded if task in job.tasks)
 
 
 def is_satisfied(job: Job, one: Awaited) -> bool:

@@ -99,12 +99,14 @@ def _files(world: World, job: Job, task: Task) -> Iterator[Reason]:
 
 def _waits_for_tasks(job: Job, task: Task) -> Iterator[Reason]:
     for one in islice(dependencies.unmet(job, task), DEPENDENCIES_NAMED_MAX):
-        if isinstance(one, int):
+        if not isinstance(one, int):
+            yield _waits_for_task(job, one)
+        elif (named := next(dependencies.reading_as(job, one), None)) is not None:
+            yield _waits_for_task(job, named)
+        else:
             yield Reason(
                 code="DependencyNotMet", text=f"it depends on number {one}, and no task whose id reads as {one} has satisfied it", subject=str(one)
             )
-        else:
-            yield _waits_for_task(job, one)
     if task.unmet > DEPENDENCIES_NAMED_MAX:
         yield Reason(code="DependencyNotMet", text=f"and on {task.unmet - DEPENDENCIES_NAMED_MAX} more", subject=job.id)
     if circle := _circle(job, task.spec.id):
@@ -281,7 +283,8 @@ def _job(world: World, job: Job) -> Iterator[Reason]:
         case "disabling" | "enabling":
             yield from _waits_for_ends(world, job, f"the job is {job.state} until what had to stop has stopped")
         case "disabled":
-            yield Reason(code="JobDisabled", text="the job is disabled: nothing of it starts until it is enabled", subject=job.id)
+            why = f"disabled ({job.disable_reason})" if job.disable_reason else "disabled"
+            yield Reason(code="JobDisabled", text=f"the job is {why}: nothing of it starts until it is enabled", subject=job.id)
         case "terminating" | "deleting":
             yield from _ending(world, job)
         case _:

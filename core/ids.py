@@ -26,7 +26,8 @@ Retention = NewType("Retention", int)
 
 UNLIMITED_RETENTION: Final = Retention(-1)
 
-ID_PATTERN: Final = r"[A-Za-z0-9_-]{1,64}"
+ID_CHARACTERS_MAX: Final = 64
+ID_PATTERN: Final = rf"[A-Za-z0-9_-]{{1,{ID_CHARACTERS_MAX}}}"
 """Azure Batch's rule for ids: 1 to 64 letters, digits, hyphens and underscores."""
 
 ExecutionKind = Literal["starttask", "preparation", "task", "release", "finalizer"]

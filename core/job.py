@@ -336,8 +336,8 @@ def on_changed(
     if job.state != was:
         job.previous_state, job.changed_at = was, at
     match event:
-        case JobDisabling(disable_tasks=option):
-            job.disable_tasks, job.job_action = option, "none"
+        case JobDisabling(disable_tasks=option, reason=why):
+            job.disable_tasks, job.disable_reason, job.job_action = option, why, "none"
         case JobEnabling():
             job.job_action = "none"  # What asked for it while the job was disabled anyway has been heeded.
         case JobTerminating(reason=reason):

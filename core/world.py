@@ -219,6 +219,7 @@ class Job:
     job_action: JobAction = "none"
     """What the end of a task asks the job to do, until it is done."""
     disable_tasks: DisableTasks | None = None
+    disable_reason: str = ""
     terminate_reason: str | None = None
     delete_reason: str = ""
     ended_at: Micros | None = None

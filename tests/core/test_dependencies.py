@@ -176,6 +176,15 @@ def test_explain_names_what_a_task_waits_for(job):
     assert codes(s, "b") == ["DependencyFailed", "DependencyNotMet", "DependencyUnknown", "DependencyNotMet"]
 
 
+def test_explain_names_the_task_whose_id_reads_as_a_number(job):
+    s = job("02", "3", after("b", ranges=[(2, 4)]), script={"02": Exits(1), "3": Hangs()})
+    assert [(reason.code, reason.subject) for reason in explain(s.world, "j", "b")] == [
+        ("DependencyFailed", "02"),
+        ("DependencyNotMet", "3"),
+        ("DependencyNotMet", "4"),
+    ]
+
+
 def test_explain_says_how_many_more_there_are(job):
     s = job(after("b", ranges=[(1, 100)]))
     assert explain(s.world, "j", "b")[-1].text == "and on 92 more"

@@ -309,6 +309,10 @@ def test_a_disabled_job_waits_to_be_enabled(given):
     s = given(tasks=())
     s.when(DisableJob(job="j", disable_tasks="wait"))
     assert list(of_job(s)) == ["JobDisabled"]
+    assert of_job(s)["JobDisabled"].text.startswith("the job is disabled: ")
+    s.when(EnableJob(job="j"))
+    s.when(DisableJob(job="j", disable_tasks="wait", reason="maintenance"))
+    assert of_job(s)["JobDisabled"].text.startswith("the job is disabled (maintenance): ")
 
 
 @pytest.mark.parametrize("request_of", [lambda: TerminateJob(job="j"), lambda: DeleteJob(job="j")])
