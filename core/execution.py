@@ -192,8 +192,8 @@ def on_requested(world: World, event: ExecutionRequested, _at: Micros) -> None:
     )
     world.executions[event.execution] = execution
     world.next_execution = event.execution + 1
-    if event.node != ENGINE_HOST:
-        node = world.nodes[event.node]
+    node = world.nodes[event.node] if event.node != ENGINE_HOST else None
+    if node is not None:
         node.live[event.execution] = None
         owe_node(world, node)
     if event.job is not None:
@@ -201,8 +201,9 @@ def on_requested(world: World, event: ExecutionRequested, _at: Micros) -> None:
         job.live[event.execution] = None
         if event.kind not in {"release", "finalizer"}:
             job.unstopped[event.execution] = None
-        files.hold(world, job, event)
-    if not files.waits(world, execution):
+        if node is not None:
+            files.hold(world, node, job, event)
+    if node is None or not node.removals or not files.waits(world, execution):
         world.owed.add(("run", event.execution, 0))
 
 
@@ -236,8 +237,8 @@ def on_outcome(world: World, event: ExecutionEnded | ExecutionNeverRan | Executi
     execution = live_execution(world, event.execution)
     EXECUTION.move(execution.state, event, event.execution)
     del world.executions[event.execution]
-    if event.node != ENGINE_HOST:
-        node = world.nodes[event.node]
+    node = world.nodes[event.node] if event.node != ENGINE_HOST else None
+    if node is not None:
         del node.live[event.execution]
         owe_node(world, node)
         world.agenda.node(event.node)
@@ -249,7 +250,8 @@ def on_outcome(world: World, event: ExecutionEnded | ExecutionNeverRan | Executi
         job.unstopped.pop(event.execution, None)
         if execution.kind == "task" and execution.stop is not None:
             job.stopping -= 1
-        files.keep(world, job, execution, event, at)
+        if node is not None:
+            files.keep(world, node, job, execution, event, at)
         world.agenda.job(event.job)
     if (owed := owed_key(world, execution)) is not None:
         world.owed.drop(owed)

@@ -2,7 +2,7 @@
 
 1. An execution holds its folder from the moment it is intended; once it has an outcome the folder is kept for its retention time.
 2. Retention is counted from the end of the latest execution there, and for a preparation from the end of the job (semantics 3.8, scenario
-   37).  A start task's folder lives as long as its node and is not looked after here.
+   37).  A start task's folder lives as long as its node, and one on the engine's host until somebody removes it: they are not looked after here.
 3. A folder whose time has passed, or whose task was deleted, is expiring until it is known to be gone.  The deletion of a job has all
    its folders expire, node by node and whatever their retention; the job is gone when no node that is up has any left.
 4. Only a node that is up is asked to remove anything; what is on another goes when that is up again, or with all else that is on it.
@@ -152,17 +152,15 @@ def due_later(world: World, at: Micros, node: NodeId, job: JobId, task: TaskId) 
 # --- evolve: executions ---------------------------------------------------------------------------------------
 
 
-def hold(world: World, job: Job, event: ExecutionRequested) -> None:
+def hold(world: World, node: Node, job: Job, event: ExecutionRequested) -> None:
     """An execution of the job is intended in its folder (rule 1)."""
-    if (node := world.nodes.get(event.node)) is None:
-        return  # The engine's host is no node, and keeps what a finalizer left there.
     of_job = node.folders.get(job.id)
     if of_job is None:
         of_job = node.folders[job.id] = {}
         world.nodes_with_files.setdefault(job.id, {})[node.id] = None
     folder = of_job.get(event.task)
     if folder is None:
-        of_job[event.task] = Folder(state=FILES.move(ABSENT, event, event.task))
+        of_job[event.task] = Folder(FILES.move(ABSENT, event, event.task))
     else:
         folder.state = FILES.move(folder.state, event, event.task)
         folder.due = None
@@ -174,10 +172,8 @@ def hold(world: World, job: Job, event: ExecutionRequested) -> None:
             task.wrote_on = node.id
 
 
-def keep(world: World, job: Job, execution: Execution, event: OutcomeEvent, at: Micros) -> None:
+def keep(world: World, node: Node, job: Job, execution: Execution, event: OutcomeEvent, at: Micros) -> None:
     """The execution is over: its folder's time begins, unless it is a preparation's (rule 2)."""
-    if (node := world.nodes.get(event.node)) is None:
-        return
     folder = node.folders[job.id][execution.task]
     folder.state = FILES.move(folder.state, event, execution.task)
     if folder.state == "kept" and execution.kind != "preparation":

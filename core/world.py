@@ -128,7 +128,7 @@ class Finalizer(Run):
     abandoned_because: str | None = None
 
 
-@define(kw_only=True)
+@define
 class Folder:
     """The folder of a task, preparation or release on a node."""
 

@@ -51,10 +51,10 @@ def reimaged() -> Trail:
 
 
 def preparations_count_from_their_own_end() -> AbstractContextManager[None]:
-    def wrong(right: Any, of: world.World, job: Any, execution: Any, event: Any, at: Any) -> None:
-        right(of, job, execution, event, at)
+    def wrong(right: Any, of: world.World, node: Any, job: Any, execution: Any, event: Any, at: Any) -> None:
+        right(of, node, job, execution, event, at)
         if execution.kind == "preparation":
-            folder = of.nodes[event.node].folders[job.id][execution.task]
+            folder = node.folders[job.id][execution.task]
             files._set_due(of, event.node, job.id, execution.task, folder, at, job.spec.constraints.retention_time)
 
     return around(files, "keep", wrong)

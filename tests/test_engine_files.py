@@ -156,7 +156,7 @@ def test_08_45_a_file_that_is_not_there_is_a_failure_that_no_retry_follows(drive
     info = views.task_view(world.jobs[JOB], task)["executionInfo"]["failureInfo"]
     assert (info["category"], info["code"]) == ("usererror", "BlobNotFound")
     assert "/none" in str(info["details"])
-    assert [reason.code for reason in explain(world, JOB, "t1")] == ["BlobNotFound"]
+    assert [reason.code for reason in explain(world, JOB, "t1")] == ["BlobNotFound", "FilesKept"]
     assert not list(tmp_path.rglob("ran"))
     assert not staged(tmp_path)
 
