@@ -145,10 +145,7 @@ def test_a_program_that_is_not_there_fails_it(tmp_path, pool_spec, shell_job, sh
 
 def test_a_delete_that_comes_while_it_runs_lets_it_finish_and_starts_no_second_one(tmp_path, pool_spec, shell_job, shell_tasks):
     async def act(engine):
-        await engine.until(lambda world: world.jobs[JOB].finalizer is not None, timeout_s=BOUND_S)
-        async with asyncio.timeout(BOUND_S):
-            while not last(tmp_path):  # noqa: ASYNC110 - a file that a program writes, which wakes no engine
-                await asyncio.sleep(0.01)
+        await at_work(engine, tmp_path)
         await engine.delete(JOB)
         assert engine.world.jobs[JOB].finalizer.state == "running"
         (tmp_path / "go").touch()
@@ -181,7 +178,11 @@ def on(node, folder, **more):
 
 
 async def at_work(engine, folder, lines=1):
-    await engine.until(lambda world: world.jobs[JOB].finalizer is not None and len(last(folder)) == lines, timeout_s=BOUND_S)
+    """Wait until the finalizer has been begun so often, and its program has written that: a file wakes no engine, so it is looked at."""
+    await engine.until(lambda world: world.jobs[JOB].finalizer is not None, timeout_s=BOUND_S)
+    async with asyncio.timeout(BOUND_S):
+        while len(last(folder)) != lines:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
 
 
 def test_it_runs_on_the_node_that_was_chosen(tmp_path, pool_spec, shell_job, shell_tasks):
