@@ -1,7 +1,9 @@
 """The blocking front: every call from any thread, errors as they are, and an end that leaves no thread behind."""
 
+import asyncio
 import inspect
 import threading
+import typing
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,7 +12,7 @@ from jobledger import BlockingEngine, ExecutorError, JobId, LedgerBusy, MemorySt
 from jobledger.asks import Asks
 from jobledger.core import events as e
 from jobledger.core.limits import RESIZE_TIMEOUT_MIN
-from jobledger.core.requests import RemoveNode
+from jobledger.core.requests import RemoveNode, Request
 from jobledger.testing.scenario import Hangs
 
 BOUND_S = 10.0
@@ -158,6 +160,21 @@ def test_the_error_that_stopped_the_engine_comes_with_its_end(instant, pool_spec
     for call in (lambda: engine.until(lambda world: False, timeout_s=BOUND_S), engine.close):
         with pytest.raises(ExecutorError, match="worn out"):
             call()
+
+
+def test_every_request_has_a_method():
+    made = set()
+
+    class Noting(Asks):
+        async def request(self, request, *, actor="embedder"):
+            made.add(type(request))
+            return 0
+
+    for name, method in vars(Asks).items():
+        if inspect.iscoroutinefunction(method) and name != "request":
+            needed = [part for part in inspect.signature(method).parameters.values() if part.default is inspect.Parameter.empty]
+            asyncio.run(method(Noting(), *[()] * (len(needed) - 1)))
+    assert made == set(typing.get_args(Request))
 
 
 def test_whatever_can_be_asked_of_an_engine_can_be_asked_blocking():

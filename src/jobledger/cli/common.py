@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..core.errors import ExecutorError, JobledgerError, LeaseLost, LedgerBusy, LedgerCorrupt, LedgerTooNew, RequestRefused, StoreError
 from ..engine import DEFAULT_LEDGER, DEFAULT_ROOT
@@ -51,9 +52,19 @@ class ListingGroup(click.Group):
     """A family of commands that lists where no other command is named: `jobledger nodes` is `jobledger nodes list`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+        completing = not args and ctx.resilient_parsing
+        if not completing and (not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names)):
             args = ["list", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands, and what may follow `list`."""
+        listing = self.commands["list"]
+        with listing.make_context("list", [], parent=ctx, resilient_parsing=True) as inner:
+            if incomplete.startswith("-"):
+                return listing.shell_complete(inner, incomplete)
+            arguments = [part for part in listing.params if isinstance(part, click.Argument)]
+            return [*super().shell_complete(ctx, incomplete), *(item for part in arguments for item in part.shell_complete(inner, incomplete))]
 
 
 def exit_status(error: JobledgerError) -> int:

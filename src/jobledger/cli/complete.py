@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from ..core.errors import JobledgerError
-from ..core.events import Event, JobCreated, JobDeleted, NodeAdded, NodeRemoved, PoolCreated, PoolDeleted, TaskAdded, TaskDeleted
+from ..core.events import STORED, Event, JobCreated, JobDeleted, NodeAdded, NodeRemoved, PoolCreated, PoolDeleted, TaskAdded, TaskDeleted
 from ..engine import DEFAULT_LEDGER
 from .common import opened
 
@@ -33,18 +33,26 @@ def task_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -
     return _tasks_of(ctx, ctx.params.get("job"), incomplete)
 
 
+def command_line_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Whatever has output of its own in the job that the command line so far names: its tasks, preparation, release and finalizer."""
+    return _tasks_of(ctx, ctx.params.get("job"), incomplete, others=True)
+
+
 def job_and_task(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """For words that are a job, a task of it, and something else: what the next one may be."""
     words = ctx.params.get(parameter.name or "") or ()
     if not words:
         return job_ids(ctx, parameter, incomplete)
-    return _tasks_of(ctx, words[0], incomplete) if len(words) == 1 else []
+    return _tasks_of(ctx, words[0], incomplete, others=True) if len(words) == 1 else []
 
 
-def _tasks_of(ctx: click.Context, job: str | None, incomplete: str) -> list[str]:
+def _tasks_of(ctx: click.Context, job: str | None, incomplete: str, *, others: bool = False) -> list[str]:
     ids: dict[str, None] = {}
     for event in _events(ctx, f"job/{job}"):
-        if isinstance(event, TaskAdded):
+        if isinstance(event, JobCreated) and others:
+            of_the_job = event.spec.job_preparation_task, event.spec.job_release_task, event.spec.job_finalizer_task
+            ids |= dict.fromkeys(one.id for one in of_the_job if one is not None)
+        elif isinstance(event, TaskAdded):
             ids[event.task] = None
         elif isinstance(event, TaskDeleted):
             ids.pop(event.task, None)
@@ -71,6 +79,11 @@ def node_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -
         elif isinstance(event, NodeRemoved):
             ids.pop(event.node, None)
     return [node for node in ids if node.startswith(incomplete)]
+
+
+def event_types(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The stored names of events."""
+    return sorted({name for name, _ in STORED.values() if name.startswith(incomplete)})
 
 
 def _events(ctx: click.Context, stream: str | None) -> Iterator[Event]:

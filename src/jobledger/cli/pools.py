@@ -12,7 +12,7 @@ from ..jobfile import folder_of, parse_pool, read
 from ..views import pool_view
 from . import render
 from .asking import ask_engine, asking, node_option
-from .common import ListingGroup, json_option, ledger_option, opened, print_json
+from .common import ListingGroup, counted, json_option, ledger_option, opened, print_json
 from .complete import pool_ids
 from .looking import print_lines, replayed
 from .selecting import Wanted, has_metadata, metadata_option
@@ -75,7 +75,7 @@ def resize_pool(pool: str, nodes: int, option: NodeOption, resize_timeout: Durat
       jobledger pools resize workstation 1 --option taskcompletion --resize-timeout PT2H
     """
     request = q.ResizePool(pool=PoolId(pool), target=nodes, option=option, resize_timeout=resize_timeout)
-    ask_engine(ledger, [request], f"pool {pool} is to have {nodes} nodes", timeout_s=timeout_s, as_json=as_json)
+    ask_engine(ledger, [request], f"pool {pool} is to have {counted(nodes, 'node')}", timeout_s=timeout_s, as_json=as_json)
 
 
 @pools.command("stop-resize")

@@ -36,7 +36,7 @@ from ..subscribe import follow as follow_events
 from ..views import find_task, job_view, pool_view, status_document, task_counts, task_slot_counts
 from . import render, tail
 from .common import INTERRUPTED, json_option, ledger_option, opened, print_json, root_option
-from .complete import job_ids, task_ids
+from .complete import command_line_ids, event_types, job_ids, node_ids, task_ids
 from .looking import job_in, now, print_lines, replayed
 
 ASKED_MAX: Final = 5
@@ -168,9 +168,17 @@ def _type_pattern(_ctx: click.Context, _parameter: click.Parameter, pattern: str
 
 @click.command()
 @click.option("--job", help="Only events of this job.", shell_complete=job_ids)
-@click.option("--task", help="Only events that name this task (the id of a preparation or release task names its executions).")
-@click.option("--node", help="Only events that name this node.")
-@click.option("--type", "pattern", callback=_type_pattern, help="Only events whose stored name matches, such as task.completed or 'release.*'.")
+@click.option(
+    "--task", help="Only events that name this task (the id of a preparation or release task names its executions).", shell_complete=command_line_ids
+)
+@click.option("--node", help="Only events that name this node.", shell_complete=node_ids)
+@click.option(
+    "--type",
+    "pattern",
+    callback=_type_pattern,
+    help="Only events whose stored name matches, such as task.completed or 'release.*'.",
+    shell_complete=event_types,
+)
 @click.option("--after", type=click.IntRange(0), default=0, help="Only events after this position.")
 @click.option("--until", type=click.IntRange(1), help="Only events up to this position.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with events as they happen, until --until or Ctrl-C.")
@@ -231,8 +239,8 @@ def _up_to(recorded_events: Iterable[RecordedEvent], until: int | None, after: i
 
 @click.command()
 @_job_argument
-@_task_argument
-@click.option("--node", help="The node, where several ran it (a preparation or release task).")
+@click.argument("task", shell_complete=command_line_ids)
+@click.option("--node", help="The node, where several ran it (a preparation or release task).", shell_complete=node_ids)
 @click.option("--stderr", is_flag=True, help="What it wrote to standard error, in place of standard output.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as it grows, until the task has ended.")
 @ledger_option

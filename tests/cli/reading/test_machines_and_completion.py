@@ -5,6 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
+
+from jobledger.cli import main
 
 LEDGER = Path(".jobledger/ledger.db")
 OUTPUT = Path(".jobledger/nodes/p")
@@ -54,3 +57,25 @@ def test_ids_are_completed_from_the_ledger(start, record, scenario, soon):
     assert completed("status s") == []
     LEDGER.unlink()
     assert completed("status s") == []
+
+
+def completions(*words):
+    """What is offered for the last of the words."""
+    return [item.value for item in ShellComplete(main, {}, "jobledger", "_JOBLEDGER_COMPLETE").get_completions(list(words[:-1]), words[-1])]
+
+
+def test_a_family_completes_its_commands_and_what_it_lists(record, scenario):
+    record(scenario("t1"))
+    assert {"list", "add", "terminate", "sample"} <= set(completions("tasks", ""))
+    assert completions("tasks", "re") == ["reactivate"]
+    assert completions("jobs", "--st") == ["--state"]
+    assert completions("nodes", "reb") == ["reboot"]
+
+
+def test_whatever_has_output_is_completed_and_so_are_nodes_and_types(record, scenario):
+    record(scenario("t1"))
+    assert completions("log", "sample", "") == ["jobpreparation", "jobrelease", "t1"]
+    assert completions("files", "ls", "sample", "jobp") == ["jobpreparation"]
+    assert completions("explain", "sample", "") == ["t1"]
+    assert completions("log", "sample", "t1", "--node", "") == completions("events", "--node", "") == completions("nodes", "reboot", "") != []
+    assert completions("events", "--type", "job.dis") == ["job.disabled", "job.disabling"]
