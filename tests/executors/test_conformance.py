@@ -4,9 +4,9 @@ from pathlib import Path
 
 from jobledger.core.ids import SECOND, Duration
 from jobledger.executors.local import LocalExecutor
-from jobledger.testing.executors import ExecutorConformance
+from jobledger.testing.processes import ProcessConformance
 
 
-class TestLocalExecutor(ExecutorConformance):
+class TestLocalExecutor(ProcessConformance):
     def make_executor(self, folder: Path) -> LocalExecutor:
         return LocalExecutor(folder / "nodes", drain_grace=Duration(SECOND // 5), linger=Duration(0))

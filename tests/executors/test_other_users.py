@@ -37,14 +37,13 @@ from jobledger.core.specs import (
 )
 from jobledger.executors import spawn_as
 from jobledger.executors.local import LocalExecutor
+from jobledger.testing.environment import SHOW_ENVIRONMENT
 from jobledger.testing.executors import (
     BOUND_S,
     JOB,
     NODE,
     POOL,
-    SHOW_ENVIRONMENT,
     Driver,
-    ExecutorConformance,
     driving,
     launch,
     lives,
@@ -55,6 +54,7 @@ from jobledger.testing.executors import (
     until,
     written,
 )
+from jobledger.testing.processes import ProcessConformance
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
 
@@ -130,7 +130,7 @@ class AsNobody(LocalExecutor):
         super().submit([evolve(one, launch=evolve(one.launch, user=NOBODY)) if isinstance(one, RunCommand) else one for one in commands])
 
 
-class TestAnotherUser(ExecutorConformance):
+class TestAnotherUser(ProcessConformance):
     """What holds for a program of the engine's own user holds for one of another's."""
 
     python = PYTHON

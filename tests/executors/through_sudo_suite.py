@@ -41,7 +41,6 @@ from jobledger.testing.executors import (
     NODE,
     POOL,
     Driver,
-    ExecutorConformance,
     driving,
     lives,
     read_output,
@@ -51,6 +50,7 @@ from jobledger.testing.executors import (
     until,
     written,
 )
+from jobledger.testing.processes import ProcessConformance
 
 WORKER = UserIdentity(username="jl-worker")
 LOCKED = UserIdentity(username="jl-locked")
@@ -115,7 +115,7 @@ class AsWorker(LocalExecutor):
         super().submit([evolve(one, launch=evolve(one.launch, user=WORKER)) if isinstance(one, RunCommand) else one for one in commands])
 
 
-class TestThroughSudo(ExecutorConformance):
+class TestThroughSudo(ProcessConformance):
     """What holds for a program of the engine's own user holds for one that runs through sudo."""
 
     python = os.path.realpath(sys.executable)

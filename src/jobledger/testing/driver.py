@@ -6,7 +6,7 @@ No wait is by the clock: each is for a report or a file, and fails after `BOUND_
 
 import asyncio
 import shlex
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Literal, TypeVar
@@ -79,6 +79,14 @@ def about_of(report: Report) -> int | str:
     if isinstance(report, ExecutionStarted | ExecutionExited | ExecutionNotStarted | ExecutionLost | ExecutionSilent):
         return report.execution
     return report.node
+
+
+def check_reports(reports: Sequence[Report]) -> None:
+    """Hold that nothing reported contradicts what was reported before: an execution has one end, however often it is told."""
+    ends: dict[int, Report] = {}
+    for report in reports:
+        if isinstance(report, ExecutionExited | ExecutionNotStarted | ExecutionLost):
+            assert ends.setdefault(report.execution, report) == report
 
 
 @asynccontextmanager

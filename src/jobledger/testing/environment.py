@@ -10,6 +10,8 @@ from attrs import evolve
 from jobledger.core.commands import Launch, RunTask
 from jobledger.core.specs import EnvironmentSetting
 
+SHOW_ENVIRONMENT: Final = "import json, os; print(json.dumps([dict(os.environ), os.getcwd()]))"
+"""A Python program that prints what it finds."""
 HIDDEN: Final = "correct-horse-battery-staple"
 FACTS: Final = {"JOBLEDGER_TASKS_FAILED": "3", "JOBLEDGER_TERMINATE_REASON": "enough of it"}
 """What a finalizer may be told of its job."""

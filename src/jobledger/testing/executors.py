@@ -1,52 +1,40 @@
 # ruff: noqa: S101 - asserts are what a suite of tests is made of
-"""The conformance suite of executors: what an `Executor` promises, as tests to inherit.
+"""The conformance suite of executors: what every `Executor` promises, as tests to inherit.
 
     class TestMyExecutor(ExecutorConformance):
         def make_executor(self, folder: Path) -> Executor:
             return MyExecutor(folder, ...)      # called again with the same folder: the same nodes, as after a restart
 
-Programs run for real, write to files below `folder` and are looked up by pid, so the nodes must be this machine.  No test waits by
-the clock: each waits for a report or a file, and fails after `BOUND_S`.  An executor that lets what a program leaves behind live
-for a while after SIGTERM should be made with a short while.  What it is made of (`driver`) serves tests of one's own too.
+Nothing here assumes that there are processes: a test asks for a command line that ends with some code (`ends`) or that runs until it is
+stopped (`stays`), and an executor that runs no shell gives its own.  One that runs programs on this machine inherits
+`processes.ProcessConformance` instead, which has all of this and more; one whose engine may be killed adds `crashes.CrashConformance`.
+
+No test waits by the clock: each waits for a report or a file, and fails after `BOUND_S`.  What it is made of (`driver`) serves tests of
+one's own too.  A test that an executor cannot pass for want of something is left out by name only (`applicability`).
 """
 
 import asyncio
-import json
-import os
-import shlex
-import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import attrs
-import psutil
 import pytest
-from attrs import evolve
 
-from jobledger.core.commands import (
-    RetireNode,
-    RunCommand,
-    RunFinalizer,
-    RunPreparation,
-    RunRelease,
-    RunStartTask,
-    RunTask,
-)
-from jobledger.core.ids import SECOND, START_TASK_ID, Duration, ExecutionId, TaskId
-from jobledger.core.ports import Executor
+from jobledger.core.commands import RetireNode
+from jobledger.core.ids import ExecutionId, TaskId
+from jobledger.core.ports import Executor, Folders
 from jobledger.core.reports import (
+    ExecutionExited,
     ExecutionLost,
     ExecutionNotStarted,
-    ExecutionSilent,
     ExecutionStarted,
     FilesRemoved,
     NodeFaulted,
     NodeReady,
     NodeRetired,
 )
-from jobledger.core.specs import EnvironmentSetting
 
+from .applicability import Applicability
 from .driver import (
     BOUND_S,
     GRACE,
@@ -55,6 +43,7 @@ from .driver import (
     NODE,
     POOL,
     Driver,
+    check_reports,
     driving,
     launch,
     lives,
@@ -67,268 +56,195 @@ from .driver import (
     until,
     written,
 )
-from .environment import FACTS, HIDDEN, check_environment, files_with_secret, with_secret
+from .environment import check_environment
 
 __all__ = [
-    "BOUND_S", "GRACE", "JOB", "LEDGER_ID", "NODE", "POOL", "Driver", "ExecutorConformance", "check_environment", "driving", "launch", "lives",
-    "read_output", "read_output_of", "remove", "run", "script", "stop", "until", "written",
+    "BOUND_S", "GRACE", "JOB", "LEDGER_ID", "NODE", "POOL", "Driver", "ExecutorConformance", "ExecutorSuite", "check_environment", "check_reports",
+    "driving", "launch", "lives", "read_output", "read_output_of", "remove", "run", "script", "stop", "until", "written",
 ]  # fmt: skip
 
-SHOW_ENVIRONMENT: Final = "import json, os; print(json.dumps([dict(os.environ), os.getcwd()]))"
 
+class ExecutorSuite(Applicability):
+    """What the suites of executors ask of who inherits them, with answers for executors that run shell programs on this machine."""
 
-class ExecutorConformance:
-    """Subclass this and give it `make_executor`."""
-
-    python: str = sys.executable
-    """A Python that the programs can run."""
+    adopts: bool = True
+    """What runs goes on without an engine, for the next one to adopt.  Otherwise it ends with its engine, and is lost to the next."""
+    missing: str | None = "no-such-program-anywhere"
+    """A command line that cannot be launched; None where every one can."""
+    output: bytes | None = b"begun\nover\n"
+    """What a program of `ends` has written to stdout when it has ended; None where there is none to be read."""
 
     def make_executor(self, folder: Path) -> Executor:
         """An executor, not open yet, whose nodes live below `folder`."""
         raise NotImplementedError  # The hook that every subclass gives.
 
+    def in_loop(self, main: Coroutine[Any, Any, None]) -> None:
+        """Run it to its end, in the kind of event loop that the executor is made for."""
+        asyncio.run(main)
+
+    def ends(self, folder: Path, number: int, *, code: int = 0, after_s: float = 0) -> str:
+        """A command line for execution `number`, which ends by itself with `code` some seconds after it began."""
+        wait = f"sleep {after_s}; " if after_s else ""
+        return script(folder, f"ends-{number}.sh", f"echo $$ >> launches-{number}; echo begun; {wait}echo over; exit {code}")
+
+    def stays(self, folder: Path, number: int) -> str:
+        """A command line for execution `number`, which runs until it is stopped."""
+        return script(folder, f"stays-{number}.sh", f"echo $$ >> launches-{number}; echo begun; exec sleep 1000")
+
+    def launches(self, folder: Path, number: int) -> int | None:
+        """How often a program of `ends` or `stays` was launched as that execution, by what it did itself; None where nothing can tell."""
+        return len(self._pids(folder, number))
+
+    def living(self, folder: Path, number: int) -> int | None:
+        """How many of these run now; None where nothing can tell."""
+        return sum(lives(pid) for pid in self._pids(folder, number))
+
+    def may_lack(self) -> frozenset[str]:
+        return super().may_lack() | {"missing", "folders"}
+
     def drive(self, folder: Path, play: Callable[[Driver], Coroutine[Any, Any, None]]) -> None:
-        """Run `play` against an open executor with one node."""
+        """Run `play` against an open executor with one node, and hold what was reported to be without contradiction."""
 
         async def run_it() -> None:
             async with driving(self.make_executor(folder)) as driver:
                 await play(driver)
+            check_reports(driver.reports)
 
-        asyncio.run(run_it())
+        self.in_loop(run_it())
+
+    async def launched(self, driver: Driver, folder: Path, number: int) -> None:
+        """Wait until the execution's start is reported, and its program has got so far that `launches` counts it."""
+        await driver.report(ExecutionStarted, number)
+        await until(lambda: self.launches(folder, number) != 0, f"the program of execution {number} says that it runs")
+
+    def check_launches(self, folder: Path, number: int, times: int) -> None:
+        """Hold that the program was launched so often, and that none of it runs, where that can be told."""
+        assert self.launches(folder, number) in (times, None)
+        assert not self.living(folder, number)
+
+    def _pids(self, folder: Path, number: int) -> list[int]:
+        witness = folder / f"launches-{number}"
+        return [int(line) for line in witness.read_text().splitlines()] if witness.exists() else []
+
+
+class ExecutorConformance(ExecutorSuite):
+    """Subclass this and give it `make_executor`."""
 
     # --- running ---
 
-    @pytest.mark.parametrize(("command_line", "code"), [("true", 0), ("/bin/sh -c 'exit 7'", 7), ("/bin/sh -c 'exit 255'", 255)])
-    def test_an_exit_code_is_reported(self, tmp_path: Path, command_line: str, code: int) -> None:
+    @pytest.mark.parametrize("code", [0, 7, 255])
+    def test_an_exit_code_is_reported(self, tmp_path: Path, code: int) -> None:
         async def play(driver: Driver) -> None:
-            driver.submit(run(1, command_line))
+            driver.submit(run(1, self.ends(tmp_path, 1, code=code)))
             started = await driver.report(ExecutionStarted, 1)
             end = await driver.exit(1)
             assert driver.reports.index(started) < driver.reports.index(end)
             assert (end.exit_code, end.signal, end.stopped, end.leftover) == (code, None, False, ())
-            assert end.wall is not None
-            assert end.wall > 0
+            assert end.wall is None or end.wall >= 0
+            self.check_launches(tmp_path, 1, 1)
 
         self.drive(tmp_path, play)
 
-    def test_a_signal_is_reported(self, tmp_path: Path) -> None:
-        async def play(driver: Driver) -> None:
-            driver.submit(run(1, "/bin/sh -c 'kill -9 $$'"))
-            end = await driver.exit(1)
-            assert (end.exit_code, end.signal, end.stopped) == (137, 9, False)
+    def test_what_cannot_be_launched_is_said(self, tmp_path: Path) -> None:
+        missing = self.need("missing", self.missing)
 
-        self.drive(tmp_path, play)
-
-    @pytest.mark.parametrize("program", ["no-such-program-anywhere", "/no/such/program", "./no-such-program"])
-    def test_a_program_that_is_not_there(self, tmp_path: Path, program: str) -> None:
         async def play(driver: Driver) -> None:
-            driver.submit(run(1, program))
+            driver.submit(run(1, missing))
             end = await driver.end(1)
             assert isinstance(end, ExecutionNotStarted)
             assert end.failure is not None
-            assert (end.failure.category, end.failure.code) == ("usererror", "CommandProgramNotFound")
-            assert program in end.failure.message
+            assert end.failure.code
             assert not any(isinstance(report, ExecutionStarted) for report in driver.reports)
-
-        self.drive(tmp_path, play)
-
-    @pytest.mark.parametrize(
-        ("mode", "text"), [(0o600, "#!/bin/sh\n"), (0o700, "no format that a system knows\n"), (0o700, "#!/no/such/interpreter\n")]
-    )
-    def test_a_program_that_cannot_be_executed(self, tmp_path: Path, mode: int, text: str) -> None:
-        async def play(driver: Driver) -> None:
-            program = tmp_path / "program"
-            program.write_text(text)
-            program.chmod(mode)
-            driver.submit(run(1, shlex.quote(str(program))))
-            end = await driver.end(1)
-            assert isinstance(end, ExecutionNotStarted)
-            assert end.failure is not None
-            assert (end.failure.category, end.failure.code) == ("usererror", "CommandLaunchFailed")
-            assert str(program) in end.failure.message
-
-        self.drive(tmp_path, play)
-
-    def test_stdin_is_empty(self, tmp_path: Path) -> None:
-        async def play(driver: Driver) -> None:
-            driver.submit(run(1, "cat"))
-            assert (await driver.exit(1)).exit_code == 0
 
         self.drive(tmp_path, play)
 
     def test_many_at_once(self, tmp_path: Path) -> None:
         async def play(driver: Driver) -> None:
-            driver.submit(*(run(number, f"/bin/sh -c 'exit {number}'") for number in range(1, 51)))
+            driver.submit(*(run(number, self.ends(tmp_path, number, code=number)) for number in range(1, 51)))
             assert [(await driver.exit(number)).exit_code for number in range(1, 51)] == list(range(1, 51))
 
         self.drive(tmp_path, play)
-
-    # --- output and environment ---
-
-    def test_output_is_complete(self, tmp_path: Path) -> None:
-        async def play(driver: Driver) -> None:
-            text = "import sys; sys.stdout.write('o' * 3_000_000); sys.stderr.write('e' * 300_000)"
-            driver.submit(run(1, f"{shlex.quote(self.python)} -c {shlex.quote(text)}"))
-            await driver.exit(1)
-            assert read_output(driver.executor, 1) == b"o" * 3_000_000
-            assert read_output(driver.executor, 1, "stderr") == b"e" * 300_000
-
-        self.drive(tmp_path, play)
-
-    def test_what_stays_behind_neither_holds_up_nor_cuts_off(self, tmp_path: Path) -> None:
-        async def play(driver: Driver) -> None:
-            driver.submit(run(1, script(tmp_path, "leave.sh", "sleep 1000 & echo $! > pid\nsetsid sleep 1000 & echo $! >> pid\necho done")))
-            end = await driver.exit(1)
-            assert (end.exit_code, end.stopped, end.leftover) == (0, False, ())
-            assert read_output(driver.executor, 1) == b"done\n"
-            assert not any(lives(int(pid)) for pid in await written(tmp_path / "pid", 2))
-
-        self.drive(tmp_path, play)
-
-    def test_a_later_attempt_finds_its_folder_empty(self, tmp_path: Path) -> None:
-        async def play(driver: Driver) -> None:
-            command_line = "/bin/sh -c 'mkdir -p sub && touch sub/left; ls -A | wc -l; test ! -e old; result=$?; touch old; exit $result'"
-            for number in (1, 2):
-                driver.submit(run(number, command_line, task="t-1"))
-                assert (await driver.exit(number)).exit_code == 0
-            assert read_output(driver.executor, 1).split() == [b"1"]
-
-        self.drive(tmp_path, play)
-
-    @pytest.mark.parametrize("kind", ["starttask", "preparation", "task", "release", "finalizer"])
-    def test_the_environment_is_that_of_azure(self, tmp_path: Path, kind: str) -> None:
-        settings = {
-            "MINE": "two\nlines, 'quotes' and \u00fc",
-            "AZ_BATCH_POOL_ID": "forged",
-            "JOBLEDGER_EXECUTION": "forged",
-            "JOBLEDGER_TASKS_FAILED": "forged",
-        }
-        command_line = f"{shlex.quote(self.python)} -c {shlex.quote(SHOW_ENVIRONMENT)}"
-
-        async def play(driver: Driver) -> None:
-            command: RunCommand
-            match kind:
-                case "starttask":
-                    command = RunStartTask(launch=launch(1, command_line, job=None, task=START_TASK_ID, environment=settings))
-                case "preparation":
-                    command = RunPreparation(launch=launch(1, command_line, task="prep", environment=settings))
-                case "release":
-                    command = RunRelease(launch=launch(1, command_line, task="rel", environment=settings))
-                case "finalizer":
-                    facts = tuple(EnvironmentSetting(name=name, value=value) for name, value in FACTS.items())
-                    command = RunFinalizer(launch=evolve(launch(1, command_line, task="last", environment=settings), facts=facts))
-                case _:
-                    command = RunTask(launch=launch(1, command_line, task="t", environment=settings))
-            driver.submit(command)
-            assert (await driver.exit(1)).exit_code == 0
-            variables, here = json.loads(read_output_of(driver.executor, command.launch))
-            check_environment(variables, here, kind, command.launch, LEDGER_ID)
-            assert variables["MINE"] == settings["MINE"]
-            assert variables["PATH"] == os.environ["PATH"]
-
-        self.drive(tmp_path, play)
-
-    def test_a_secret_is_written_nowhere(self, tmp_path: Path) -> None:
-        sees = script(tmp_path, "sees.sh", f'test "${{#TOKEN}}" = {len(HIDDEN)} && echo yes > seen; until test -e go; do sleep 0.02; done')
-
-        async def play(driver: Driver) -> None:
-            driver.submit(with_secret(run(1, sees)), with_secret(run(2, str(tmp_path / "none"))))
-            assert HIDDEN not in repr(await driver.end(2))
-            assert await written(tmp_path / "seen") == ["yes"]
-            assert files_with_secret(tmp_path) == []
-            (tmp_path / "go").touch()
-            await driver.exit(1)
-
-        self.drive(tmp_path, play)
-        assert files_with_secret(tmp_path) == []
 
     # --- once ---
 
     def test_a_command_given_again_launches_once(self, tmp_path: Path) -> None:
         async def play(driver: Driver) -> None:
-            command = run(1, script(tmp_path, "count.sh", "echo launched >> launches; until test -e go; do sleep 0.02; done; exit 4"))
+            command = run(1, self.stays(tmp_path, 1))
             driver.submit(command, command)
-            await driver.report(ExecutionStarted, 1)
+            await self.launched(driver, tmp_path, 1)
             after = len(driver.reports)
             driver.submit(command)
             await driver.report(ExecutionStarted, 1, after=after)
-            (tmp_path / "go").touch()
+            driver.submit(stop(1))
             first = await driver.exit(1)
             after = len(driver.reports)
             driver.submit(command)
-            assert await driver.exit(1, after=after) == first
+            assert await driver.end(1, after=after) == first
+            self.check_launches(tmp_path, 1, 1)
+
+        self.drive(tmp_path, play)
+
+    def test_an_end_is_said_again_as_it_was(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            command = run(1, self.ends(tmp_path, 1, code=4))
+            driver.submit(command)
+            first = await driver.exit(1)
+            for _ in range(2):
+                after = len(driver.reports)
+                driver.submit(command)
+                assert await driver.end(1, after=after) == first
             assert first.exit_code == 4
-            assert await written(tmp_path / "launches") == ["launched"]
+            self.check_launches(tmp_path, 1, 1)
 
         self.drive(tmp_path, play)
 
     def test_a_failed_launch_is_not_tried_again(self, tmp_path: Path) -> None:
+        """The same execution with a command line that could run now: it is the identity that was used up."""
+        missing = self.need("missing", self.missing)
+
         async def play(driver: Driver) -> None:
-            program = tmp_path / "program"
-            driver.submit(run(1, shlex.quote(str(program))))
+            driver.submit(run(1, missing))
             first = await driver.end(1)
-            program.write_text("#!/bin/sh\n")
-            program.chmod(0o700)
             after = len(driver.reports)
-            driver.submit(run(1, shlex.quote(str(program))))
+            driver.submit(run(1, self.ends(tmp_path, 1)))
             assert await driver.end(1, after=after) == first
+            self.check_launches(tmp_path, 1, 0)
 
         self.drive(tmp_path, play)
 
     # --- stopping ---
 
-    def test_a_stop_lets_the_program_end_in_its_own_way(self, tmp_path: Path) -> None:
+    def test_a_stop_ends_what_runs(self, tmp_path: Path) -> None:
         async def play(driver: Driver) -> None:
-            text = "trap 'sleep 0.05; echo cleaned up; exit 5' TERM; touch ready; while :; do sleep 0.02; done"
-            driver.submit(run(1, script(tmp_path, "polite.sh", text)))
-            await until((tmp_path / "ready").exists, "the program is ready")
-            driver.submit(stop(1, grace=Duration(int(BOUND_S) * SECOND)))
+            driver.submit(run(1, self.stays(tmp_path, 1)), run(2, self.stays(tmp_path, 2)))
+            for number in (1, 2):
+                await self.launched(driver, tmp_path, number)
+            driver.submit(stop(1), stop(1))
             end = await driver.exit(1)
-            assert (end.exit_code, end.signal, end.stopped, end.leftover) == (5, None, True, ())
-            assert read_output(driver.executor, 1) == b"cleaned up\n"
-
-        self.drive(tmp_path, play)
-
-    def test_a_stop_ends_the_stubborn_and_all_their_children(self, tmp_path: Path) -> None:
-        async def play(driver: Driver) -> None:
-            child = script(tmp_path, "child.sh", "trap '' TERM; sleep 1000 & echo $! >> pids; echo $$ >> pids; while :; do sleep 1000; done")
-            driver.submit(
-                run(1, script(tmp_path, "stubborn.sh", f"trap '' TERM; {child} & setsid {child} & echo $$ >> pids; while :; do sleep 1000; done"))
-            )
-            pids = [int(line) for line in await written(tmp_path / "pids", 5)]
-            driver.submit(stop(1))
-            end = await driver.exit(1)
-            assert (end.exit_code, end.signal, end.stopped, end.leftover) == (137, 9, True, ())
-            assert not any(lives(pid) for pid in pids)
-
-        self.drive(tmp_path, play)
-
-    def test_a_stop_reaches_a_program_that_stopped_itself(self, tmp_path: Path) -> None:
-        async def play(driver: Driver) -> None:
-            driver.submit(run(1, script(tmp_path, "halt.sh", "echo $$ > pid; kill -STOP $$; sleep 1000")))
-            (pid,) = await written(tmp_path / "pid")
-            await until(lambda: psutil.Process(int(pid)).status() == psutil.STATUS_STOPPED, "the program stops itself")
-            driver.submit(stop(1, grace=Duration(int(BOUND_S) * SECOND)))
-            end = await driver.exit(1)
-            assert (end.exit_code, end.signal, end.stopped) == (143, 15, True)
+            assert (end.stopped, end.leftover) == (True, ())
+            assert not self.living(tmp_path, 1)
+            after = len(driver.reports)
+            driver.submit(run(2, self.stays(tmp_path, 2)))  # to find the other one as it was
+            await driver.report(ExecutionStarted, 2, after=after)
+            driver.submit(stop(2))
+            assert (await driver.exit(2)).stopped
 
         self.drive(tmp_path, play)
 
     def test_a_stop_before_the_start_forbids_it(self, tmp_path: Path) -> None:
         async def play(driver: Driver) -> None:
-            command = run(1, script(tmp_path, "count.sh", "echo launched >> launches"))
             driver.submit(stop(1))
             assert await driver.end(1) == ExecutionNotStarted(execution=ExecutionId(1), failure=None)
             after = len(driver.reports)
-            driver.submit(command)
+            driver.submit(run(1, self.ends(tmp_path, 1)))
             assert await driver.end(1, after=after) == ExecutionNotStarted(execution=ExecutionId(1), failure=None)
-            assert not (tmp_path / "launches").exists()
+            self.check_launches(tmp_path, 1, 0)
 
         self.drive(tmp_path, play)
 
     def test_a_stop_after_the_end_changes_nothing(self, tmp_path: Path) -> None:
         async def play(driver: Driver) -> None:
-            driver.submit(run(1, "/bin/sh -c 'exit 3'"))
+            driver.submit(run(1, self.ends(tmp_path, 1, code=3)))
             first = await driver.exit(1)
             after = len(driver.reports)
             driver.submit(stop(1))
@@ -339,131 +255,98 @@ class ExecutorConformance:
 
     # --- letting go and adopting ---
 
-    @pytest.mark.parametrize("ends", ["while nobody listens", "after it was adopted"])
-    def test_what_runs_is_adopted(self, tmp_path: Path, ends: str) -> None:
-        command = run(1, script(tmp_path, "wait.sh", "echo $$ >> launches; until test -e go; do sleep 0.02; done; exit 3"))
+    def test_an_end_reaches_the_next_engine(self, tmp_path: Path) -> None:
+        """Whether the program ends before or after that engine has come; and the one that let go hears nothing more."""
+        command = run(1, self.ends(tmp_path, 1, code=3, after_s=0.2))
 
         async def play() -> None:
-            async with driving(self.make_executor(tmp_path)) as driver:
-                driver.submit(command)
-                (pid,) = await written(tmp_path / "launches")
-            if ends == "while nobody listens":
-                (tmp_path / "go").touch()
-                await until(lambda: not lives(int(pid)), "the program ends")
+            async with driving(self.make_executor(tmp_path)) as former:
+                former.submit(command)
+                await self.launched(former, tmp_path, 1)
+            heard = len(former.reports)
             async with driving(self.make_executor(tmp_path), boot=False) as driver:
                 driver.executor.recover([command], {NODE: POOL})
-                await driver.report(NodeReady, NODE)
-                assert ends == "while nobody listens" or lives(int(pid))
-                (tmp_path / "go").touch()
-                assert (await driver.exit(1)).exit_code == 3
-                assert len(await written(tmp_path / "launches")) == 1
+                ready = await driver.report(NodeReady, NODE)
+                assert ready.incarnation is None
+                end = await driver.end(1)
+                if self.adopts:
+                    assert isinstance(end, ExecutionExited)
+                    assert (end.exit_code, end.stopped) == (3, False)
+                else:
+                    assert isinstance(end, ExecutionLost)
+                after = len(driver.reports)
+                driver.submit(command)
+                assert await driver.end(1, after=after) == end
+            check_reports(driver.reports)
+            assert len(former.reports) == heard
+            self.check_launches(tmp_path, 1, 1)
 
-        asyncio.run(play())
+        self.in_loop(play())
 
     def test_what_was_adopted_can_be_stopped(self, tmp_path: Path) -> None:
-        command = run(1, script(tmp_path, "wait.sh", "echo $$ > pid; exec sleep 1000"))
+        command = run(1, self.stays(tmp_path, 1))
 
         async def play() -> None:
             async with driving(self.make_executor(tmp_path)) as driver:
                 driver.submit(command)
-                (pid,) = await written(tmp_path / "pid")
+                await self.launched(driver, tmp_path, 1)
             async with driving(self.make_executor(tmp_path), boot=False) as driver:
                 driver.executor.recover([command], {NODE: POOL})
                 driver.submit(stop(1))
-                end = await driver.exit(1)
-                assert (end.exit_code, end.stopped) == (143, True)
-                assert not lives(int(pid))
+                end = await driver.end(1)
+                if self.adopts:
+                    assert isinstance(end, ExecutionExited)
+                    assert (end.stopped, end.leftover) == (True, ())
+                else:
+                    assert isinstance(end, ExecutionLost)
+                assert not self.living(tmp_path, 1)
+            check_reports(driver.reports)
 
-        asyncio.run(play())
+        self.in_loop(play())
 
     def test_an_execution_nobody_heard_of_is_lost_and_stays_so(self, tmp_path: Path) -> None:
         async def play(driver: Driver) -> None:
-            command = run(1, script(tmp_path, "count.sh", "echo launched >> launches"))
+            command = run(1, self.ends(tmp_path, 1))
             driver.executor.recover([command], {})
             assert isinstance(await driver.end(1), ExecutionLost)
             after = len(driver.reports)
             driver.submit(command)
             assert isinstance(await driver.end(1, after=after), ExecutionLost)
-            assert not (tmp_path / "launches").exists()
+            self.check_launches(tmp_path, 1, 0)
 
         self.drive(tmp_path, play)
 
     # --- files ---
 
-    @pytest.mark.parametrize("whole_job", [False, True])
-    def test_files_are_removed_and_nothing_else(self, tmp_path: Path, whole_job: bool) -> None:
-        kept = tmp_path / "kept"
-        kept.mkdir()
-        (kept / "file").write_text("not yours")
-
+    @pytest.mark.parametrize("task", [None, "t-1"])
+    def test_what_is_not_there_is_removed(self, tmp_path: Path, task: str | None) -> None:
         async def play(driver: Driver) -> None:
-            text = f"ln -s {shlex.quote(str(kept))} link; mkdir -p deep/er closed; touch deep/er/file; chmod 0 closed; echo $AZ_BATCH_TASK_DIR"
-            for number in (1, 2):
-                driver.submit(run(number, f"/bin/sh -c {shlex.quote(text)}"))
-                assert (await driver.exit(number)).exit_code == 0
-            mine, other = (Path(read_output(driver.executor, number).decode().strip()) for number in (1, 2))
-            for _ in range(2):  # What is gone already is removed.
+            for _ in range(2):
                 after = len(driver.reports)
-                driver.submit(remove(None if whole_job else "t-1", before=3))
-                report = await driver.report(FilesRemoved, NODE, after=after)
-                task = None if whole_job else TaskId("t-1")
-                assert report == FilesRemoved(node=NODE, job=JOB, task=task, before=ExecutionId(3), problem=None)
-                assert not mine.exists()
-                assert other.exists() != whole_job
-            assert (kept / "file").read_text() == "not yours"
-            driver.submit(run(3, "echo again", task="t-1"))
-            assert (await driver.exit(3)).exit_code == 0
-            assert read_output(driver.executor, 1) == b"again\n"
+                driver.submit(remove(task, before=3))
+                named = None if task is None else TaskId(task)
+                removed = FilesRemoved(node=NODE, job=JOB, task=named, before=ExecutionId(3), problem=None)
+                assert await driver.report(FilesRemoved, NODE, after=after) == removed
 
         self.drive(tmp_path, play)
 
-    @pytest.mark.parametrize("task", [None, "t-1"])
-    def test_files_of_what_runs_are_not_removed(self, tmp_path: Path, task: str | None) -> None:
+    @pytest.mark.parametrize("whole_job", [False, True])
+    def test_a_folder_is_removed_and_no_other(self, tmp_path: Path, whole_job: bool) -> None:
         async def play(driver: Driver) -> None:
-            driver.submit(run(1, script(tmp_path, "stay.sh", "echo $AZ_BATCH_TASK_WORKING_DIR >> mine; exec sleep 1000")))
-            (mine,) = await written(tmp_path / "mine")
-            driver.submit(remove(task, before=1))
-            assert (await driver.report(FilesRemoved, NODE)).problem
-            await until(Path(mine).exists, "it is still there")
-            driver.submit(stop(1))
-            await driver.exit(1)
+            folders = self.need("folders", driver.executor if isinstance(driver.executor, Folders) else None)
+            for number in (1, 2):
+                driver.submit(run(number, self.ends(tmp_path, number)))
+                assert (await driver.exit(number)).exit_code == 0
+            mine, other = (Path(folders.folder_path(POOL, NODE, JOB, TaskId(f"t-{number}"))) for number in (1, 2))
+            assert mine.is_dir()
+            assert other.is_dir()
+            driver.submit(remove(None if whole_job else "t-1", before=3))
+            assert (await driver.report(FilesRemoved, NODE)).problem is None
+            assert (mine.exists(), other.exists()) == (False, not whole_job)
 
         self.drive(tmp_path, play)
 
     # --- nodes ---
-
-    def test_silence_is_said_of_programs_that_have_a_limit_and_write_nothing(self, tmp_path: Path) -> None:
-        """Each byte on stdout or stderr begins it anew; programs without a limit, and those that have ended, are never said to be silent."""
-        talks = script(tmp_path, "talk.sh", "for turn in 1 2 3 4 5 6; do sleep 0.25; echo $turn >&2; done; echo over > said; exec sleep 1000")
-
-        async def play(driver: Driver) -> None:
-            driver.submit(_listened_to(run(1, talks), SECOND), run(2, "sleep 1000"), _listened_to(run(3, "sleep 0.1"), SECOND // 2))
-            first = await driver.report(ExecutionSilent, 1)
-            assert (tmp_path / "said").exists(), "it was said before the program fell silent"
-            assert SECOND <= first.silent_for < 10 * SECOND
-            assert {report.execution for report in driver.reports if isinstance(report, ExecutionSilent)} == {1}
-            driver.submit(stop(1), stop(2))
-            for number in (1, 2, 3):
-                await driver.end(number)
-
-        self.drive(tmp_path, play)
-
-    def test_silence_is_said_of_what_was_adopted(self, tmp_path: Path) -> None:
-        """And the time before counts."""
-        command = _listened_to(run(1, "sleep 1000"), 2 * SECOND)
-
-        async def play() -> None:
-            async with driving(self.make_executor(tmp_path)) as driver:
-                driver.submit(command)
-                await driver.report(ExecutionStarted, 1)
-            async with driving(self.make_executor(tmp_path), boot=False) as driver:
-                driver.executor.recover([command], {NODE: POOL})
-                silent = await driver.report(ExecutionSilent, 1)
-                assert silent.silent_for >= 2 * SECOND
-                driver.submit(stop(1))
-                await driver.end(1)
-
-        asyncio.run(play())
 
     def test_a_boot_is_known_by_its_id(self, tmp_path: Path) -> None:
         async def play() -> None:
@@ -475,42 +358,52 @@ class ExecutorConformance:
                 assert second.boot_id != first.boot_id
             async with driving(self.make_executor(tmp_path), boot=False) as driver:
                 driver.executor.recover([], {NODE: POOL})
-                assert await driver.report(NodeReady, NODE) == NodeReady(node=NODE, boot_id=second.boot_id)
+                found = await driver.report(NodeReady, NODE)
+                assert found.incarnation is None
+                assert (found.boot_id == second.boot_id) or not self.adopts
 
-        asyncio.run(play())
+        self.in_loop(play())
 
-    def test_a_boot_ends_what_runs_and_wipes_if_asked(self, tmp_path: Path) -> None:
+    def test_a_boot_given_again_ends_nothing(self, tmp_path: Path) -> None:
         async def play(driver: Driver) -> None:
-            text = "touch $AZ_BATCH_NODE_SHARED_DIR/kept; echo $$ >> pids; exec sleep 1000"
-            driver.submit(run(1, script(tmp_path, "leave.sh", text)))
-            await written(tmp_path / "pids")
-            await driver.boot(incarnation=2, wipe=False)
+            command = run(1, self.stays(tmp_path, 1))
+            driver.submit(command)
+            await self.launched(driver, tmp_path, 1)
+            await driver.boot(incarnation=1)
+            after = len(driver.reports)
+            driver.submit(command)
+            await driver.report(ExecutionStarted, 1, after=after)
+            driver.submit(stop(1))
             assert (await driver.exit(1)).stopped
-            driver.submit(run(2, "/bin/sh -c 'test -e $AZ_BATCH_NODE_SHARED_DIR/kept'"))
-            assert (await driver.exit(2)).exit_code == 0
-            await driver.boot(incarnation=3, wipe=True)
-            driver.submit(run(3, "/bin/sh -c 'test -e $AZ_BATCH_NODE_SHARED_DIR/kept'"))
-            assert (await driver.exit(3)).exit_code == 1
+            self.check_launches(tmp_path, 1, 1)
+
+        self.drive(tmp_path, play)
+
+    def test_a_boot_ends_what_runs(self, tmp_path: Path) -> None:
+        async def play(driver: Driver) -> None:
+            driver.submit(run(1, self.stays(tmp_path, 1)))
+            await self.launched(driver, tmp_path, 1)
+            await driver.boot(incarnation=2)
+            assert not self.living(tmp_path, 1)
+            await driver.end(1)
+            driver.submit(run(2, self.ends(tmp_path, 2, code=5)))
+            assert (await driver.exit(2)).exit_code == 5
 
         self.drive(tmp_path, play)
 
     def test_a_retired_node_runs_nothing(self, tmp_path: Path) -> None:
         async def play(driver: Driver) -> None:
-            driver.submit(run(1, script(tmp_path, "stay.sh", "echo $$ >> pids; exec sleep 1000")))
-            (pid,) = await written(tmp_path / "pids")
+            driver.submit(run(1, self.stays(tmp_path, 1)))
+            await self.launched(driver, tmp_path, 1)
             for _ in range(2):
                 after = len(driver.reports)
                 driver.submit(RetireNode(pool=POOL, node=NODE, incarnation=1, wipe=True))
                 assert (await driver.report(NodeRetired, NODE, after=after)).incarnation == 1
-            assert not lives(int(pid))
+            assert not self.living(tmp_path, 1)
             driver.executor.recover([], {NODE: POOL})
             await driver.report(NodeFaulted, NODE)
-            driver.submit(run(2, "true"))
+            driver.submit(run(2, self.ends(tmp_path, 2)))
             assert isinstance(await driver.end(2), ExecutionNotStarted)
+            self.check_launches(tmp_path, 2, 0)
 
         self.drive(tmp_path, play)
-
-
-def _listened_to(command: RunTask, limit: int) -> RunTask:
-    """The same command, whose silence is limited."""
-    return attrs.evolve(command, launch=attrs.evolve(command.launch, silent_after=Duration(limit)))
