@@ -17,6 +17,7 @@ from .errors import ImpossibleEvent, RequestRefused, RulesDoNotSettle
 from .events import Event
 from .evolve import evolve
 from .ids import Micros
+from .ports import PlacementPolicy
 from .world import Pool, World
 
 
@@ -28,11 +29,11 @@ class Decided:
     cause: int | None
 
 
-def advance(world: World, stimulus: Stimulus, now: Micros) -> list[Decided]:
+def advance(world: World, stimulus: Stimulus, now: Micros, policy: PlacementPolicy | None = None) -> list[Decided]:
     """Let `stimulus` happen at `now`: the world has evolved, and what comes back is the batch to record.
 
     Raises `RequestRefused`, and then the world is as it was; `ImpossibleEvent` and `RulesDoNotSettle` for bugs of ours, after
-    which the world must not be used any more.
+    which the world must not be used any more; and `PolicyError`, after which the same holds.
     """
     batch: list[Decided] = []
     world.agenda.cause = -1
@@ -42,15 +43,15 @@ def advance(world: World, stimulus: Stimulus, now: Micros) -> list[Decided]:
         if batch:
             raise ImpossibleEvent(f"refused after {len(batch)} events: {refusal}") from refusal
         raise
-    settle(world, now, batch)
+    settle(world, now, batch, policy)
     return batch
 
 
-def settle(world: World, now: Micros, batch: list[Decided]) -> None:
+def settle(world: World, now: Micros, batch: list[Decided], policy: PlacementPolicy | None = None) -> None:
     """Apply the joint rules until nothing is left on the agenda, appending what follows to `batch`."""
     visits = 0
     while True:
-        found = _next(world)
+        found = _next(world, policy)
         if found is None:
             return
         rule, cause = found
@@ -78,7 +79,7 @@ def _take(world: World, events: Iterator[Event], now: Micros, batch: list[Decide
         evolve(world, event, now)
 
 
-def _next(world: World) -> tuple[Iterator[Event], int] | None:
+def _next(world: World, policy: PlacementPolicy | None) -> tuple[Iterator[Event], int] | None:
     """The next rule to apply and its cause."""
     agenda = world.agenda
     while agenda.nodes:
@@ -92,7 +93,7 @@ def _next(world: World) -> tuple[Iterator[Event], int] | None:
     while agenda.pools:
         pool_id, cause = agenda.pools.popitem(last=False)
         if (found_pool := world.pools.get(pool_id)) is not None:
-            return _pool_rules(world, found_pool), cause
+            return _pool_rules(world, found_pool, policy), cause
     while agenda.load:
         node_id, cause = agenda.load.popitem(last=False)
         if (found_node := world.nodes.get(node_id)) is not None:
@@ -100,6 +101,6 @@ def _next(world: World) -> tuple[Iterator[Event], int] | None:
     return None
 
 
-def _pool_rules(world: World, found: Pool) -> Iterator[Event]:
+def _pool_rules(world: World, found: Pool, policy: PlacementPolicy | None) -> Iterator[Event]:
     yield from pool.rule(world, found)
-    yield from placement.rule(world, found)
+    yield from placement.rule(world, found, policy)

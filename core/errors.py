@@ -1,7 +1,8 @@
 """The errors, split by whose fault it is, so that a caller knows what to do about one.
 
 The caller's: `RequestRefused` (nothing was recorded).  The store's: `StoreError`, `AppendConflict`, `LeaseLost`,
-`LedgerBusy`.  The executor's: `ExecutorError`.  A damaged or foreign ledger: `LedgerCorrupt`, `UnknownEventType`,
+`LedgerBusy`.  The executor's: `ExecutorError`.  The placement policy's:
+`PolicyError`.  A damaged or foreign ledger: `LedgerCorrupt`, `UnknownEventType`,
 `LedgerTooNew`.  Ours: `ImpossibleEvent`, `RulesDoNotSettle`.  A task that exits 1 is an event and never an exception.
 """
 
@@ -42,6 +43,10 @@ class LedgerBusy(StoreError):
 
 class ExecutorError(JobledgerError):
     """The machinery that runs commands failed, as opposed to a command that failed."""
+
+
+class PolicyError(JobledgerError):
+    """A placement policy chose what it was not offered; nothing of the batch was recorded."""
 
 
 class LedgerCorrupt(JobledgerError):

@@ -40,7 +40,8 @@ NodeOperation = Literal["reboot", "reimage", "deallocate", "remove"]
 class EngineStarted:
     """An engine took the ledger's lease with `epoch` and drives it from here on, with nodes' files below `root` of its host.
 
-    `boot_id` names the boot that the host is in, and is empty where nobody could tell.
+    `boot_id` names the boot that the host is in, and is empty where nobody could tell.  `dry_run` says what a dry run was made from: nothing
+    of what is recorded here really ran; it is empty for real work.
     """
 
     version: str
@@ -49,6 +50,7 @@ class EngineStarted:
     epoch: int
     root: str = ""
     boot_id: str = ""
+    dry_run: str = ""
 
 
 @frozen(kw_only=True)

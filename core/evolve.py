@@ -35,6 +35,7 @@ def _engine_started(world: World, event: e.EngineStarted, _at: Micros) -> None:
     world.engine_running = True
     world.engine_root = event.root or world.engine_root
     world.engine_boot = event.boot_id or world.engine_boot
+    world.dry_run = event.dry_run
     for live in world.executions.values():
         if live.node == ENGINE_HOST:
             world.agenda.job(live.job)

@@ -14,6 +14,7 @@ from .events import Event
 from .ids import Duration, JobId, Micros, NodeId, PoolId, TaskId
 from .reports import Report
 from .specs import UserIdentity
+from .world import Job, Task, World
 
 
 @frozen(kw_only=True)
@@ -210,5 +211,17 @@ class Identities(Protocol):
         """Why nothing can run as `user` now, and what would mend it; None where it can.  May be asked before `open`.
 
         A launch may still fail, since users and folders change; then it is reported as `ExecutionNotStarted`, and never run as somebody else.
+        """
+        ...
+
+
+class PlacementPolicy(Protocol):
+    """Chooses where a task goes, in place of the pool's `taskSchedulingPolicy`; which task comes next is no policy's business."""
+
+    def choose(self, world: World, job: Job, task: Task, nodes: Iterator[NodeId]) -> NodeId:
+        """One of `nodes`, which has at least one: those that have room for the task and may take it, the pool's own choice first.
+
+        They are found as they are asked for, so a policy that looks at a few costs the same however large the pool is.
+        It reads the world and never changes it.  The choice is recorded, so a replay asks no policy.
         """
         ...

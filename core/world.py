@@ -373,6 +373,8 @@ class World:
     """Where the latest engine kept the nodes' files; empty where its ledger does not tell."""
     engine_boot: str = ""
     """The boot that the host of the latest engine is in; empty where its ledger does not tell."""
+    dry_run: str = ""
+    """What a dry run was made from; empty for real work."""
     owed: Owed = Factory(Owed)
     deadlines: list[Deadline] = field(factory=list, eq=False)
     """Heap; entries whose cause is gone are dropped when they come up."""

@@ -11,6 +11,7 @@ from jobledger import Engine, ExecutorError, JobId, MemoryStore, PoolId, Request
 from jobledger import engine as engine_module
 from jobledger.core import events as e
 from jobledger.core import requests as q
+from jobledger.surroundings import here
 from jobledger.testing.scenario import Exits, Hangs
 
 BOUND_S = 10.0
@@ -121,7 +122,7 @@ def test_a_clock_that_steps_back_stands_still(instant, pool_spec, shell_job, she
     store = MemoryStore()
 
     async def scenario():
-        async with await Engine.open(store, executors={"instant": instant()}, clock=lambda: next(times)) as engine:
+        async with await Engine.open(store, executors={"instant": instant()}, surroundings=here(clock=lambda: next(times))) as engine:
             await engine.create_pool(pool_spec())
             await engine.submit(shell_job(), shell_tasks(3))
             await engine.wait(JobId("j"), timeout_s=BOUND_S)
@@ -134,7 +135,7 @@ def test_a_clock_that_steps_back_stands_still(instant, pool_spec, shell_job, she
 
 def test_a_restart_with_the_clock_set_back_goes_on_from_what_the_ledger_has(tmp_path, instant, pool_spec):
     async def scenario(now):
-        async with await Engine.open(tmp_path / "ledger.db", executors={"instant": instant()}, clock=lambda: now) as engine:
+        async with await Engine.open(tmp_path / "ledger.db", executors={"instant": instant()}, surroundings=here(clock=lambda: now)) as engine:
             await engine.create_pool(pool_spec())
             return [recorded.recorded_at for recorded in engine.store.read()]
 

@@ -18,9 +18,10 @@ from jobledger.core import requests as q
 from jobledger.core.ids import SECOND
 from jobledger.core.ports import InboxRequest, Lease, NewEvent
 from jobledger.core.reports import ExecutionExited, NodeReady
-from jobledger.engine import LEASE_TTL, TURN_ARRIVALS_MAX, wall_clock
+from jobledger.engine import TURN_ARRIVALS_MAX
 from jobledger.eventstore import encode_request
 from jobledger.owner import certainly_dead, new_name
+from jobledger.surroundings import LEASE_TTL, here, wall_clock
 from jobledger.testing.scenario import Hangs
 
 BOUND_S = 10.0
@@ -182,7 +183,7 @@ def test_an_idle_engine_renews_its_lease_and_learns_when_it_lost_it():
     store = MemoryStore()
 
     async def scenario():
-        engine = await Engine.open(store, clock=lambda: now[0])
+        engine = await Engine.open(store, surroundings=here(clock=lambda: now[0]))
         first = store.current_lease()
         now[0] += LEASE_TTL * 2 // 3
         async with asyncio.timeout(BOUND_S):
@@ -215,7 +216,7 @@ def test_a_clock_behind_the_ledger_does_not_make_the_engine_spin(tmp_path):
     async def scenario():
         async with await Engine.open(ledger):
             pass
-        async with await Engine.open(Counting(SqliteStore.open(ledger)), clock=lambda: wall_clock() - 3600 * SECOND):
+        async with await Engine.open(Counting(SqliteStore.open(ledger)), surroundings=here(clock=lambda: wall_clock() - 3600 * SECOND)):
             async with asyncio.timeout(BOUND_S):
                 while len(looked) < 5:  # noqa: ASYNC110 - no event tells of a look at the inbox
                     await asyncio.sleep(0.005)
@@ -237,7 +238,7 @@ def test_a_second_engine_is_told_who_drives_the_ledger(tmp_path):
 
 def test_the_lease_of_a_dead_process_is_taken_at_once(tmp_path):
     script = (
-        "import sys; from jobledger.engine import LEASE_TTL, wall_clock; from jobledger.eventstore import SqliteStore; from jobledger.owner import new_name; "
+        "import sys; from jobledger.surroundings import LEASE_TTL, wall_clock; from jobledger.eventstore import SqliteStore; from jobledger.owner import new_name; "
         "SqliteStore.open(sys.argv[1]).acquire_lease(new_name(), now=wall_clock(), ttl=LEASE_TTL)"
     )
     subprocess.run([sys.executable, "-c", script, tmp_path / "ledger.db"], check=True, timeout=BOUND_S)

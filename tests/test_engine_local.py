@@ -8,6 +8,7 @@ import pytest
 
 from jobledger import Duration, Engine, JobConstraints, JobId, RequestRefused, TaskConstraints
 from jobledger.core.ids import SECOND
+from jobledger.surroundings import here
 
 BOUND_S = 30.0
 JOB = JobId("j")
@@ -95,7 +96,7 @@ def test_a_limit_that_passed_while_no_engine_ran_is_kept_by_the_next_one(tmp_pat
 
     async def go_on():
         later = lambda: time.time_ns() // 1_000 + 3_600 * SECOND  # noqa: E731 - a clock
-        async with await Engine.open(tmp_path / "ledger.db", root=tmp_path / "nodes", clock=later) as engine:
+        async with await Engine.open(tmp_path / "ledger.db", root=tmp_path / "nodes", surroundings=here(clock=later)) as engine:
             await engine.wait(JOB, timeout_s=BOUND_S)
             return engine.world.jobs[JOB].tasks
 

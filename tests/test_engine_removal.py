@@ -10,6 +10,7 @@ from jobledger import Engine, JobConstraints, JobId, PreparationSpec, ReleaseSpe
 from jobledger.core.ids import SECOND, UNLIMITED_RETENTION
 from jobledger.core.invariants import audit
 from jobledger.core.requests import DeleteTask
+from jobledger.surroundings import here
 
 BOUND_S = 30.0
 JOB = JobId("j")
@@ -23,7 +24,7 @@ def run(tmp_path, pool_spec):
 
     def call(play, *, clock=None):
         async def scenario():
-            more = {} if clock is None else {"clock": clock}
+            more = {} if clock is None else {"surroundings": here(clock=clock)}
             async with await Engine.open(tmp_path / "ledger.db", root=tmp_path / "nodes", durability="relaxed", **more) as engine:
                 await engine.create_pool(pool_spec(executor="local", nodes=1))
                 await play(engine)

@@ -4,7 +4,7 @@
 executor or a store of your own, see `jobledger.core.ports` and verify it with `jobledger.testing`.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 from .blocking import BlockingEngine
 from .core.errors import (
@@ -16,13 +16,14 @@ from .core.errors import (
     LedgerBusy,
     LedgerCorrupt,
     LedgerTooNew,
+    PolicyError,
     RequestRefused,
     RulesDoNotSettle,
     StoreError,
     UnknownEventType,
 )
 from .core.ids import Duration, JobId, Micros, NodeId, PoolId, Retention, TaskId
-from .core.ports import EventStore, Executor, RecordedEvent
+from .core.ports import EventStore, Executor, PlacementPolicy, RecordedEvent
 from .core.specs import (
     EnvironmentSetting,
     FinalizerSpec,
@@ -40,6 +41,7 @@ from .core.specs import (
 )
 from .engine import Engine
 from .eventstore import MemoryStore, SqliteStore, open_store
+from .surroundings import Surroundings, here
 
 __all__ = [
     "AppendConflict",
@@ -64,6 +66,8 @@ __all__ = [
     "MetadataItem",
     "Micros",
     "NodeId",
+    "PlacementPolicy",
+    "PolicyError",
     "PoolId",
     "PoolInfo",
     "PoolSpec",
@@ -76,10 +80,12 @@ __all__ = [
     "SqliteStore",
     "StartTaskSpec",
     "StoreError",
+    "Surroundings",
     "TaskConstraints",
     "TaskId",
     "TaskSchedulingPolicy",
     "TaskSpec",
     "UnknownEventType",
+    "here",
     "open_store",
 ]

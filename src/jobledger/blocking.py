@@ -12,13 +12,14 @@ from typing import Any, Self, TypeVar
 
 from .core.errors import ExecutorError
 from .core.ids import Duration, JobId, NodeId, PoolId, TaskId
-from .core.ports import EventStore, Executor, RecordedEvent
+from .core.ports import EventStore, Executor, PlacementPolicy, RecordedEvent
 from .core.requests import Request
 from .core.specs import DisableTasks, JobConstraints, JobSpec, MetadataItem, NodeOption, OnAllTasksComplete, PoolSpec, TaskSpec
 from .core.world import World
-from .engine import DEFAULT_LEDGER, DEFAULT_ROOT, Clock, Engine, wall_clock
+from .engine import DEFAULT_LEDGER, DEFAULT_ROOT, Engine
 from .eventstore import Durability
 from .subscribe import follow
+from .surroundings import Surroundings
 
 T = TypeVar("T")
 
@@ -36,14 +37,16 @@ class BlockingEngine:
         root: str | PathLike[str] = DEFAULT_ROOT,
         executors: Mapping[str, Executor] | None = None,
         durability: Durability = "full",
-        clock: Clock = wall_clock,
+        policy: PlacementPolicy | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="jobledger engine", daemon=True)
         self._closing = threading.Lock()
         self._thread.start()
         try:
-            self._engine = self._call(Engine.open(ledger, root=root, executors=executors, durability=durability, clock=clock))
+            opening = Engine.open(ledger, root=root, executors=executors, durability=durability, policy=policy, surroundings=surroundings)
+            self._engine = self._call(opening)
         except BaseException:
             self._end_thread()
             raise

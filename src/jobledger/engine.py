@@ -11,9 +11,6 @@ became owed to the executors and answers whoever asked.  Reading order: `Engine.
 
 import asyncio
 import contextlib
-import os
-import socket
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from os import PathLike
@@ -21,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from . import __version__, identities, needs
+from . import __version__, identities, needs, opening
 from .asks import Asks
 from .core import owed
 from .core import requests as q
@@ -29,27 +26,24 @@ from .core.advance import Decided, settle
 from .core.commands import BootNode, Command, RemoveFiles, RetireNode, RunCommand, StopExecution
 from .core.deadlines import next_deadline
 from .core.decide import ClockAdvanced
-from .core.errors import AppendConflict, ExecutorError, JobledgerError, LedgerBusy, RequestRefused, StoreError
+from .core.errors import AppendConflict, ExecutorError, JobledgerError, RequestRefused, StoreError
 from .core.events import EngineStarted, EngineStopped
 from .core.execution import pool_of, run_command
 from .core.failure import FailureInfo
-from .core.ids import SECOND, Duration, JobId, Micros, NodeId, PoolId
-from .core.ports import EventStore, Executor, Head, InboxRequest, Lease, RecordedEvent
+from .core.ids import SECOND, JobId, Micros, NodeId, PoolId
+from .core.ports import EventStore, Executor, Head, InboxRequest, Lease, PlacementPolicy, RecordedEvent
 from .core.reports import ExecutionNotStarted, ExecutionStarted, Report
 from .core.world import World
 from .eventstore import Durability, decode_request, open_store, refuse_unless_sealed, refuse_unless_unicode
 from .keeper import SecretKeeper
-from .owner import certainly_dead, describe, new_name
 from .plugins import executor_names, make_executor
 from .recorder import Arrival, Recorder, of_report, subject_of
 from .replay import replay
 from .subscribe import subscribe
+from .surroundings import Surroundings, here
 
 DEFAULT_LEDGER: Final = Path(".jobledger/ledger.db")
 DEFAULT_ROOT: Final = Path(".jobledger/nodes")
-
-LEASE_TTL: Final = Duration(15 * SECOND)
-"""How long a lease lasts without being renewed: what another machine waits before it takes over."""
 
 TURN_ARRIVALS_MAX: Final = 1_024
 """Stimuli decided in one batch: enough to share one sync among them, few enough to keep answers prompt."""
@@ -57,38 +51,38 @@ TURN_ARRIVALS_MAX: Final = 1_024
 WAITING_REQUESTS_MAX: Final = 10_000
 """Requests of the embedding program that may wait for a turn; one more is refused with `ServerBusy`."""
 
-INBOX_POLL_S: Final = 0.05
-"""How often the ledger's inbox is looked at for other processes' requests."""
-
 START_LINGER_S: Final = 0.005
 """How long the report of a start may wait for company: short programs end within it, and then one commit serves for both."""
-
-Clock = Callable[[], int]
-
-
-def wall_clock() -> int:
-    """Microseconds since the epoch."""
-    return time.time_ns() // 1_000
 
 
 class Engine(Asks):
     """Drives one ledger.  Use as `async with await Engine.open(...) as engine`; every method belongs to the loop it was opened in."""
 
     def __init__(
-        self, store: EventStore, world: World, lease: Lease, last: Micros, root: Path, executors: Mapping[str, Executor], clock: Clock
+        self,
+        store: EventStore,
+        world: World,
+        lease: Lease,
+        last: Micros,
+        root: Path,
+        executors: Mapping[str, Executor],
+        surroundings: Surroundings,
+        policy: PlacementPolicy | None,
     ) -> None:
         """Use `open`."""
         self._store = store
         self._world = world
         self._lease = lease
-        self._clock = clock
+        self._surroundings: Final = surroundings
+        self._clock = surroundings.clock
+        self._policy: Final = policy
         self._now = last
         self._root = root
         self._ready_made: Final = dict(executors)
         self._executors: dict[str, Executor] = {}
         self._watchers: list[asyncio.Task[ExecutorError]] = []
         self._secrets = SecretKeeper.of(store, world)
-        self._recorder = Recorder(store, world, lease, store.head(), self._secrets)
+        self._recorder = Recorder(store, world, lease, store.head(), self._secrets, policy)
         self._launched_before = world.next_execution
         """Executions below this number may have been given to an executor before; later ones are given once, by `_dispatch`."""
         self._arrivals: deque[Arrival] = deque()
@@ -110,26 +104,30 @@ class Engine(Asks):
         root: str | PathLike[str] = DEFAULT_ROOT,
         executors: Mapping[str, Executor] | None = None,
         durability: Durability = "full",
-        clock: Clock = wall_clock,
+        policy: PlacementPolicy | None = None,
+        surroundings: Surroundings | None = None,
     ) -> Self:
         """Take the ledger, rebuild the world, adopt what runs, and begin to drive.
 
         `ledger` is a path (made if missing), `memory:`, or an open store, which the engine then closes.  `root` is the folder for the
-        nodes' files.  `executors` are used before those that entry points name.
+        nodes' files.  `executors` are used before those that entry points name.  `policy` chooses among the nodes that may take a task,
+        where the pool's own scheduling policy would.  `surroundings` are this process and machine unless others are given.
 
-        Raises `RequestRefused` (the ledger's nodes lie below another root), `LedgerBusy` (another engine drives it), `LedgerCorrupt`, `LedgerTooNew`, `StoreError`, `ExecutorError`.
+        Raises `RequestRefused` (the ledger's nodes lie below another root, or it is a dry run's and this one is not), `LedgerBusy` (another engine drives it), `LedgerCorrupt`, `LedgerTooNew`, `StoreError`, `ExecutorError`.
         """
+        around = surroundings or here()
         store = open_store(ledger, durability=durability) if isinstance(ledger, str | PathLike) else ledger
         try:
-            lease = _take_lease(store, Micros(clock()))
+            lease = opening.take_lease(store, around)
         except BaseException:
             store.close()
             raise
         engine = None
         try:
             world, last = replay(store)
-            _refuse_other_root(world, Path(root))
-            engine = cls(store, world, lease, last, Path(root), executors or {}, clock)
+            opening.refuse_other_root(world, Path(root))
+            opening.refuse_other_purpose(world, around.dry_run)
+            engine = cls(store, world, lease, last, Path(root), executors or {}, around, policy)
             await engine._recover()
         except BaseException:
             try:
@@ -158,7 +156,7 @@ class Engine(Asks):
             self._check_open()
         if len(self._asked) >= WAITING_REQUESTS_MAX:
             raise RequestRefused("ServerBusy", f"{WAITING_REQUESTS_MAX} requests wait already; try again")
-        identity = f"request:{os.urandom(6).hex()}"
+        identity = f"request:{self._surroundings.new_identity()}"
         request = self._secrets.seal(request, identity)
         answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -260,20 +258,21 @@ class Engine(Asks):
 
     async def _recover(self) -> None:
         """Record the start, wake the executors and issue what is owed."""
-        now = self._time()
+        now, around = self._time(), self._surroundings
         self._recorder.note(
             EngineStarted(
                 version=__version__,
-                host=socket.gethostname(),
-                pid=os.getpid(),
+                host=around.host,
+                pid=around.pid,
                 epoch=self._lease.epoch,
-                root=_root_text(self._root),
-                boot_id=needs.boot_of_host(),
+                root="" if around.dry_run else opening.root_text(self._root),
+                boot_id=around.boot_id,
+                dry_run=around.dry_run,
             ),
             now,
         )
         left: list[Decided] = []
-        settle(self._world, now, left)
+        settle(self._world, now, left, self._policy)
         self._recorder.decided(left, Arrival(stimulus=ClockAdvanced(), causation="engine", correlation="engine"), now)
         self._recorder.commit()
         for name in needs.executors_of(self._world):
@@ -320,8 +319,7 @@ class Engine(Asks):
         if self._arrivals:
             self._wake.set()
         self._decide(taken, now)
-        if self._clock() >= self._renew_at:
-            self._lease = self._recorder.lease = self._store.renew_lease(self._lease, now=Micros(self._clock()), ttl=LEASE_TTL)
+        self._renew_lease()
         if self._recorder.pending:
             try:
                 self._letters -= self._recorder.commit()
@@ -349,7 +347,7 @@ class Engine(Asks):
     def _begin_again(self, taken: Sequence[Arrival]) -> None:
         """The world is ahead of the ledger: rebuild it, and let all arrive once more; the inbox is read anew."""
         self._world, _ = replay(self._store)
-        self._recorder = Recorder(self._store, self._world, self._lease, self._recorder.head, self._secrets)
+        self._recorder = Recorder(self._store, self._world, self._lease, self._recorder.head, self._secrets, self._policy)
         self._launched_before = self._world.next_execution
         self._secrets.read_again(self._letters)
         self._arrivals = deque(arrival for arrival in (*taken, *self._arrivals) if arrival.letter is None)
@@ -396,20 +394,23 @@ class Engine(Asks):
 
     async def _sleep(self) -> None:
         """Until something arrives, the next deadline, the lease's renewal or the next look at the inbox."""
-        left = self._renew_at - self._clock()
+        left = [] if (poll := self._surroundings.inbox_poll_s) is None else [poll]
         if (deadline := next_deadline(self._world)) is not None:
-            left = min(left, deadline - self._time())
+            left.append((deadline - self._time()) / SECOND)
+        if (renewal := self._renew_at) is not None:
+            left.append((renewal - self._clock()) / SECOND)
         try:
-            async with asyncio.timeout(min(INBOX_POLL_S, max(0.0, left / SECOND))):
+            async with asyncio.timeout(max(0.0, min(left)) if left else None):
                 await self._wake.wait()
         except TimeoutError:
             pass
 
     def _read_inbox(self) -> None:
         """Take other processes' requests from the ledger, now and then."""
-        if (now := time.monotonic()) < self._inbox_at:
+        now, poll = asyncio.get_running_loop().time(), self._surroundings.inbox_poll_s
+        if poll is None or now < self._inbox_at:
             return
-        self._inbox_at = now + INBOX_POLL_S
+        self._inbox_at = now + poll
         for letter in self._store.pending_requests():
             if letter.id not in self._letters:
                 self._letters.add(letter.id)
@@ -527,9 +528,16 @@ class Engine(Asks):
         self._wake.set()
 
     @property
-    def _renew_at(self) -> int:
+    def _renew_at(self) -> int | None:
         """When to renew the lease, by the clock as it is: others judge the lease by theirs, not by what the ledger has."""
-        return self._lease.expires_at - LEASE_TTL * 2 // 3
+        ttl = self._surroundings.lease_ttl
+        return None if ttl is None else self._lease.expires_at - ttl * 2 // 3
+
+    def _renew_lease(self) -> None:
+        """Renew the lease if it is time to.  Raises `LeaseLost`."""
+        now, ttl, renewal = self._clock(), self._surroundings.lease_ttl, self._renew_at
+        if ttl is not None and renewal is not None and now >= renewal:
+            self._lease = self._recorder.lease = self._store.renew_lease(self._lease, now=Micros(now), ttl=ttl)
 
     def _time(self) -> Micros:
         """Now, and never earlier than what the ledger has: a clock that steps back stands still."""
@@ -556,35 +564,3 @@ class Engine(Asks):
             raise self._failure
         if self._closing:
             raise ExecutorError("the engine is closed")
-
-
-def _refuse_other_root(world: World, root: Path) -> None:
-    """Programs that run below the root of the last engine would not be found below another one, and their tasks run a second time.
-
-    Raises `RequestRefused`.  A root that is gone was moved or deleted, and nothing can be found there.
-    """
-    before = Path(world.engine_root)
-    if not world.engine_root or not any(node.booted_at is not None for node in world.nodes.values()):
-        return
-    if before.is_dir() and before.resolve() != Path(_root_text(root)).resolve():
-        text = f"root: the nodes of this ledger lie below {before}, and programs may run there still; name that folder, or move it"
-        raise RequestRefused("InvalidPropertyValue", text)
-
-
-def _root_text(root: Path) -> str:
-    """The root as the ledger can hold it, whatever bytes its name has."""
-    return str(root.absolute()).encode(errors="replace").decode()
-
-
-def _take_lease(store: EventStore, now: Micros) -> Lease:
-    """The ledger's lease, at once where its owner is known to be dead.  Raises `LedgerBusy`."""
-    owner = new_name()
-    try:
-        return store.acquire_lease(owner, now=now, ttl=LEASE_TTL)
-    except LedgerBusy:
-        current = store.current_lease()
-        if current is None or not certainly_dead(current):
-            holder = "another engine" if current is None else f"an engine ({describe(current)})"
-            raise LedgerBusy(f"{holder} drives this ledger already; ask it (`jobledger submit`, `terminate`, ...) or stop it first") from None
-        store.release_lease(current)
-        return store.acquire_lease(owner, now=now, ttl=LEASE_TTL)

@@ -13,10 +13,10 @@ from .core.errors import LedgerBusy, RequestRefused
 from .core.ids import Micros
 from .core.ports import EventStore, InboxReply, InboxRequest, Lease
 from .core.requests import Request
-from .engine import wall_clock
 from .eventstore import encode_request
 from .owner import certainly_dead, describe
 from .sealing import SecretStore
+from .surroundings import wall_clock
 
 _POLL_S: Final = 0.02
 

@@ -16,7 +16,7 @@ from .core.errors import ImpossibleEvent, RequestRefused
 from .core.events import Event
 from .core.evolve import evolve
 from .core.ids import Micros
-from .core.ports import EventStore, Head, InboxReply, InboxRequest, Lease, NewEvent
+from .core.ports import EventStore, Head, InboxReply, InboxRequest, Lease, NewEvent, PlacementPolicy
 from .core.world import World
 from .keeper import SecretKeeper
 from .replay import tell_story
@@ -46,6 +46,7 @@ class Recorder:
     lease: Lease
     head: Head
     secrets: SecretKeeper
+    policy: PlacementPolicy | None = None
     _events: list[NewEvent] = Factory(list)
     _replies: list[InboxReply] = Factory(list)
     _answers: list[tuple[Answer, RequestRefused | None]] = Factory(list)
@@ -54,7 +55,7 @@ class Recorder:
         """Decide one stimulus.  Raises `ImpossibleEvent` and `RulesDoNotSettle` for bugs of ours."""
         refusal = None
         try:
-            self._add(advance(self.world, arrival.stimulus, now), arrival, now)
+            self._add(advance(self.world, arrival.stimulus, now, self.policy), arrival, now)
         except RequestRefused as error:
             refusal = error
         except ImpossibleEvent as error:

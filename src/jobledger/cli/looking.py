@@ -8,8 +8,8 @@ from ..core.errors import RequestRefused
 from ..core.ids import Micros
 from ..core.ports import EventStore
 from ..core.world import Job, World
-from ..engine import wall_clock
 from ..replay import replay
+from ..surroundings import wall_clock
 from ..views import find_job
 
 

@@ -96,7 +96,10 @@ async def _run(
     job_file: JobFile, ledger: Path, root: Path, durability: Durability, *, leave_active: bool, quiet: bool, as_json: bool, resume: str
 ) -> int:
     job_id = job_file.job.id
-    async with await Engine.open(ledger, root=root, durability=durability) as engine, _interrupts() as interrupts:
+    # Signals are heeded before the ledger is taken: from then on it has to be let go in good order.
+    async with _interrupts() as interrupts, await Engine.open(ledger, root=root, durability=durability) as engine:
+        if interrupts.count or interrupts.detach:
+            return INTERRUPTED
         with SecretStore.of(engine.store) as secrets:
             _refuse_other_specification(engine.world, secrets.sealed(job_file))
         before = engine.position
@@ -230,7 +233,7 @@ def _resume(file: str, ledger: Path, root: Path) -> str:
 
 
 async def _drive(ledger: Path, root: Path, durability: Durability, *, until_idle: bool, quiet: bool) -> int:
-    async with await Engine.open(ledger, root=root, durability=durability) as engine, _interrupts() as interrupts:
+    async with _interrupts() as interrupts, await Engine.open(ledger, root=root, durability=durability) as engine:
         interrupts.wake = asyncio.Event()
         progress: Progress | Quiet = Quiet() if quiet else Progress(None)
         progress.say(f"driving {ledger}")

@@ -9,9 +9,9 @@ from jobledger.core.ids import Duration, Micros
 from jobledger.core.reports import NodeFaulted
 from jobledger.core.requests import TerminateJob
 from jobledger.core.specs import FinalizerSpec, TaskConstraints, TaskSpec
-from jobledger.engine import wall_clock
 from jobledger.eventstore import SqliteStore
 from jobledger.owner import new_name
+from jobledger.surroundings import wall_clock
 from jobledger.testing.scenario import CannotStart, Exits, Hangs, Silent
 from jobledger.views import status_document
 
