@@ -29,6 +29,9 @@ NODE: Final = NodeId("p-1")
 JOB: Final = JobId("job")
 GRACE: Final = Duration(SECOND // 5)
 
+Ended = ExecutionExited | ExecutionNotStarted | ExecutionLost
+"""The reports that say how an execution ended."""
+
 R = TypeVar("R", bound=Report)
 
 
@@ -58,9 +61,9 @@ class Driver:
                         return report
                 await self._news.wait()
 
-    async def end(self, execution: int, *, after: int = 0) -> ExecutionExited | ExecutionNotStarted | ExecutionLost:
+    async def end(self, execution: int, *, after: int = 0) -> Ended:
         """The first report that says how the execution ended."""
-        return await self.report(ExecutionExited | ExecutionNotStarted | ExecutionLost, execution, after=after)  # type: ignore[arg-type]  # a union of classes serves isinstance
+        return await self.report(Ended, execution, after=after)  # type: ignore[arg-type]  # a union of classes serves isinstance
 
     async def exit(self, execution: int, *, after: int = 0) -> ExecutionExited:
         """Its end, which must be an exit."""
@@ -85,7 +88,7 @@ def check_reports(reports: Sequence[Report]) -> None:
     """Hold that nothing reported contradicts what was reported before: an execution has one end, however often it is told."""
     ends: dict[int, Report] = {}
     for report in reports:
-        if isinstance(report, ExecutionExited | ExecutionNotStarted | ExecutionLost):
+        if isinstance(report, Ended):
             assert ends.setdefault(report.execution, report) == report
 
 
