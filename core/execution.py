@@ -177,6 +177,17 @@ def run_command(world: World, execution: Execution) -> RunCommand:
             return RunTask(launch=_launch(world, execution, world.task(present(execution.job), execution.task).spec))
 
 
+def told_of_job(reason: str, *, succeeded: int, failed: int, releases_failed: int) -> tuple[EnvironmentSetting, ...]:
+    """The variables that tell a finalizer of its job: why that ends (empty: it was deleted) and how its tasks and releases did."""
+    told = {
+        "JOBLEDGER_TERMINATE_REASON": (reason or JOB_DELETED).replace("\0", "?")[: limits.REASON_TOLD_LENGTH_MAX],
+        "JOBLEDGER_TASKS_SUCCEEDED": str(succeeded),
+        "JOBLEDGER_TASKS_FAILED": str(failed),
+        "JOBLEDGER_RELEASES_FAILED": str(releases_failed),
+    }
+    return tuple(EnvironmentSetting(name=name, value=value) for name, value in told.items())
+
+
 # --- evolve ---------------------------------------------------------------------------------------------------
 
 
@@ -303,11 +314,4 @@ def _packages(world: World, execution: Execution, own: tuple[ApplicationPackageR
 def _facts(job: Job) -> tuple[EnvironmentSetting, ...]:
     """What a finalizer is told of its job, all of which is settled by the time it starts."""
     failed = sum(release.state == "abandoned" or release.result == "failure" for release in job.releases.values())
-    reason = job.terminate_reason or JOB_DELETED
-    told = {
-        "JOBLEDGER_TERMINATE_REASON": reason.replace("\0", "?")[: limits.REASON_TOLD_LENGTH_MAX],
-        "JOBLEDGER_TASKS_SUCCEEDED": str(job.succeeded),
-        "JOBLEDGER_TASKS_FAILED": str(job.counts["completed"] - job.succeeded),
-        "JOBLEDGER_RELEASES_FAILED": str(failed),
-    }
-    return tuple(EnvironmentSetting(name=name, value=value) for name, value in told.items())
+    return told_of_job(job.terminate_reason or "", succeeded=job.succeeded, failed=job.counts["completed"] - job.succeeded, releases_failed=failed)

@@ -3,7 +3,7 @@
 import click
 
 from .. import __version__
-from . import files, jobs, nodes, pools, reading, running, tasks
+from . import files, jobs, nodes, planning, pools, reading, running, tasks
 from .common import Group
 
 _COMMANDS: tuple[click.Command, ...] = (
@@ -22,6 +22,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     pools.pools,
     nodes.nodes,
     reading.explain,
+    planning.plan,
     reading.events,
     reading.log,
     files.files,

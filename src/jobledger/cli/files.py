@@ -17,6 +17,7 @@ from ..core.world import World
 from ..eventstore import rfc3339
 from ..files import Entry, NodeFolder
 from ..plugins import make_executor
+from ..printing import columns, printable
 from . import render
 from .common import json_option, ledger_option, opened, print_json, root_option
 from .complete import job_and_task, node_ids
@@ -64,8 +65,8 @@ def list_files(words: tuple[str, ...], recursive: bool, node: str | None, ledger
             print_json({"nodeId": folder.node, "folder": folder.path, "files": [_view(entry) for entry in entries]})
             return
         rows = [_row(entry) for entry in entries]
-    click.echo(render.printable(f"{folder.path}{'/' + path if path else ''}"))
-    for line in render.columns(("size", "modified", "name"), rows) if rows else ("nothing",):
+    click.echo(printable(f"{folder.path}{'/' + path if path else ''}"))
+    for line in columns(("size", "modified", "name"), rows) if rows else ("nothing",):
         click.echo(line)
     _tell_of_others(others)
 

@@ -30,6 +30,7 @@ from ..eventstore import SqliteStore, event_as_json, rfc3339
 from ..files import why_gone
 from ..jsonnames import nearest
 from ..owner import certainly_dead, describe
+from ..printing import printable
 from ..recorder import ENGINE_ACTOR
 from ..replay import replay
 from ..subscribe import follow as follow_events
@@ -121,9 +122,9 @@ def explain(job: str, task: str | None, ledger: Path, as_json: bool) -> None:
     click.echo(f"job {found.id} is {found.state}" if about is None else f"task {about.spec.id} of job {found.id} is {about.state}")
     for reason in reasons:
         until = f", at {rfc3339(reason.at)}" if reason.at is not None else ""
-        click.echo(f"  {render.printable(reason.text)}{until} ({reason.code})")
+        click.echo(f"  {printable(reason.text)}{until} ({reason.code})")
     for one in asked:
-        click.echo(f"  {render.printable(_asked_text(one))}")
+        click.echo(f"  {printable(_asked_text(one))}")
     _warn_of_standstill(engine, ledger, found)
 
 

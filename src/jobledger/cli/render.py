@@ -1,7 +1,6 @@
 """What the reading commands print for people: plain lines and aligned columns, the same on a terminal and in a pipe.
 
-Columns are measured here and not by a table library, because a job may have 100,000 tasks, which one takes a minute to lay out.
-Text that users or programs chose is made printable first, so that it can neither break a line nor command a terminal.
+How columns are laid out and text is made printable is in `jobledger.printing`.
 """
 
 import json
@@ -21,6 +20,7 @@ from ..core.specs import JobConstraints, JobSpec, MetadataItem, PoolInfo, PoolSp
 from ..core.world import Job, Node, Pool, Run, Task, World
 from ..durations import for_people
 from ..eventstore import rfc3339
+from ..printing import columns, printable
 from ..views import reason_of, task_counts
 from .progress import finalizer_text, run_text
 
@@ -33,19 +33,6 @@ _NODE_HEADER: Final = ("node", "state", "preparation", "tasks run", "release")
 
 _TYPE_WIDTH: Final = max(len(name) for name, _ in STORED.values())
 _SUBJECT_WIDTH: Final = 32
-
-
-def columns(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """A line for the header and for each row, with columns two spaces apart."""
-    table = [tuple(header), *(tuple(printable(str(cell)) for cell in row) for row in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    for row in table:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def printable(text: str) -> str:
-    """The text with a `?` for each character that is not printable."""
-    return text if text.isprintable() else "".join(character if character.isprintable() else "?" for character in text)
 
 
 def at_text(at: Micros) -> str:
