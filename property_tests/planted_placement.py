@@ -48,8 +48,8 @@ def the_worst_job_comes_first() -> AbstractContextManager[None]:
 
 
 def affinity_is_ignored() -> AbstractContextManager[None]:
-    def wrong(right: Any, pool: world.Pool, found: world.Job, of_it: world.Task) -> Any:
-        return right(pool, found, attrs.evolve(of_it, spec=attrs.evolve(of_it.spec, affinity_info=None)))
+    def wrong(right: Any, of: world.World, pool: world.Pool, found: world.Job, of_it: world.Task, policy: Any) -> Any:
+        return right(of, pool, found, attrs.evolve(of_it, spec=attrs.evolve(of_it.spec, affinity_info=None)), policy)
 
     return around(placement, "_choose", wrong)
 

@@ -5,16 +5,10 @@ What is compared is the first event that anything objects to, with the set of in
 """
 
 import attrs
-import planted_core
-import planted_drains
-import planted_files
-import planted_finalizer
-import planted_folders
-import planted_limits
-import planted_placement
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from planted import CATALOGUE
 from planted_core import (
     deleting_runs_releases_again,
     every_mark_opens_every_scope,
@@ -44,16 +38,6 @@ from jobledger.core.invariants import INVARIANTS
 from jobledger.testing.stage import Broken, Stage
 from jobledger.testing.trail import Trail
 from jobledger.testing.walks import CoreWalk
-
-CATALOGUE = [
-    *planted_core.CATALOGUE,
-    *planted_drains.CATALOGUE,
-    *planted_files.CATALOGUE,
-    *planted_finalizer.CATALOGUE,
-    *planted_folders.CATALOGUE,
-    *planted_limits.CATALOGUE,
-    *planted_placement.CATALOGUE,
-]
 
 
 @pytest.mark.parametrize("planted", CATALOGUE, ids=lambda planted: planted.name)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .diagrams import state_machines_markdown
+from .guarantees import guarantees_markdown
 from .jobschema import job_file_reference_markdown, json_schema
 from .referencepages import api_markdown, cli_markdown, events_markdown
 
@@ -19,6 +20,7 @@ def pages() -> dict[str, str]:
         "docs/reference/api.md": api_markdown(),
         "docs/reference/cli.md": cli_markdown(),
         "docs/reference/events.md": events_markdown(),
+        "docs/reference/guarantees.md": guarantees_markdown(),
         "docs/reference/job-file.md": job_file_reference_markdown(),
         "docs/reference/job-file.schema.json": json.dumps(json_schema(), indent=2) + "\n",
         "docs/reference/state-machines.md": state_machines_markdown(),

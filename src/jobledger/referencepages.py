@@ -3,8 +3,6 @@
 import ast
 import inspect
 import textwrap
-import types
-import typing
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -16,22 +14,9 @@ import jobledger
 from .asks import Asks
 from .cli import main
 from .core.events import STORED, Event
-from .core.ids import Duration, ExecutionId, JobId, Micros, NodeId, PoolId, TaskId
 from .core.machines import MACHINES
+from .modeldata import fields_of, prose_of
 
-_NAMES: Final[dict[Any, str]] = {
-    bool: "true or false",
-    Duration: "microseconds",
-    ExecutionId: "execution id",
-    int: "number",
-    JobId: "job id",
-    Micros: "microseconds since 1970",
-    NodeId: "node id",
-    PoolId: "pool id",
-    str: "text",
-    TaskId: "task id",
-    types.NoneType: "null",
-}
 _VALUES: Final[dict[type, str]] = {click.Path: "PATH", click.IntRange: "N", click.FloatRange: "SECONDS"}
 
 
@@ -49,7 +34,7 @@ def events_markdown() -> str:
         "",
     ]
     for event, (name, version) in STORED.items():
-        parts += [f"## {name}", "", f"Version {version}.", *_prose(event), "", *_fields(event), *_moves(event), ""]
+        parts += [f"## {name}", "", f"Version {version}.", *prose_of(event).splitlines(), "", *_fields(event), *_moves(event), ""]
     return "\n".join(parts).rstrip("\n") + "\n"
 
 
@@ -109,28 +94,9 @@ def _option(option: click.Option) -> str:
 # --- events ---------------------------------------------------------------------------------------------------
 
 
-def _prose(event: type[Event]) -> list[str]:
-    doc = inspect.getdoc(event) if event.__doc__ is not None else None
-    return doc.splitlines() if doc is not None else []
-
-
 def _fields(event: type[Event]) -> Iterator[str]:
-    hints = typing.get_type_hints(event)
-    for field in attrs.fields(event):
-        yield f"- `{field.name}`: {_type_name(hints[field.name])}"
-
-
-def _type_name(kind: Any) -> str:
-    if (name := _NAMES.get(kind)) is not None:
-        return name
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Literal:
-        return " or ".join(f"`{choice}`" for choice in arguments)
-    if origin in {typing.Union, types.UnionType}:
-        return ", or ".join(_type_name(argument) for argument in arguments)
-    if origin is tuple:
-        return f"list of {_type_name(arguments[0])}"
-    return f"`{kind.__name__[0].lower()}{kind.__name__[1:]}`"
+    for name, kind, _ in fields_of(event):
+        yield f"- `{name}`: {kind}"
 
 
 def _moves(event: type[Event]) -> Iterator[str]:

@@ -29,6 +29,7 @@ from ..diagrams import mermaid, table
 from ..eventstore import SqliteStore, event_as_json, rfc3339
 from ..files import why_gone
 from ..jsonnames import nearest
+from ..modeldata import model_document
 from ..owner import certainly_dead, describe
 from ..printing import printable
 from ..recorder import ENGINE_ACTOR
@@ -291,15 +292,17 @@ def _no_output(gone: RequestRefused, path: Path) -> RequestRefused:
 def machines(name: str | None, form: str) -> None:
     """Print the state machines.
 
-    For each: what may happen in which state, and where it leads.
+    For each: what may happen in which state, and where it leads.  Without NAME, json is the whole model: machines with their tables, every
+    event with its fields, and every invariant with its sentence.
 
     \b
       jobledger machines job
       jobledger machines release --format mermaid
+      jobledger machines --format json | jq -r '.invariants[].sentence'
     """
     chosen = list(MACHINES.values()) if name is None else [MACHINES[name]]
     if form == "json":
-        print_json(machine_as_json(chosen[0]) if name is not None else [machine_as_json(machine) for machine in chosen])
+        print_json(model_document() if name is None else machine_as_json(chosen[0]))
         return
     for number, machine in enumerate(chosen):
         if name is None:

@@ -21,7 +21,10 @@ def test_machines_in_each_format(invoke):
     assert out.splitlines()[0].split() == ["|", "in", "state", "|", "event", "|", "leads", "to", "|", "because", "|"]
     assert invoke("machines", "job", "--format", "mermaid").stdout.startswith("stateDiagram-v2\n    [*] --> active : job.created\n")
     assert json.loads(invoke("machines", "task", "--format", "json").stdout)["name"] == "task"
-    assert [machine["name"] for machine in json.loads(invoke("machines", "--format", "json").stdout)][:2] == ["pool", "allocation"]
+    model = json.loads(invoke("machines", "--format", "json").stdout)
+    assert [machine["name"] for machine in model["machines"]][:2] == ["pool", "allocation"]
+    assert {"release_completes_once", "positions_have_no_gaps"} <= {one["name"] for one in model["invariants"]}
+    assert model["events"][0]["type"] == "engine.started"
     everything = invoke("machines").stdout
     assert everything.startswith("pool: ")
     assert "\nrelease: a job's release task on one node\n" in everything
