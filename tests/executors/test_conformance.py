@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
@@ -53,7 +54,7 @@ class HeldSupervisor:
 
 class TestLocalExecutor(ProcessConformance, CrashConformance):
     known_when_killed = frozenset({"exit recorded"})
-    not_applicable = {} if processes.LINUX else {f"hold: {point}": "needs /proc to find what a dead supervisor left" for point in HELD}
+    not_applicable: ClassVar = {} if processes.LINUX else {f"hold: {point}": "needs /proc to find what a dead supervisor left" for point in HELD}
 
     def make_executor(self, folder: Path) -> LocalExecutor:
         return LocalExecutor(folder / "nodes", drain_grace=Duration(SECOND // 5), linger=Duration(0))

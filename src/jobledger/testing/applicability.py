@@ -8,7 +8,7 @@ So a skipped test of a suite is always one that somebody wrote down; hold `not_a
 """
 
 from collections.abc import Mapping
-from typing import NoReturn, TypeVar
+from typing import ClassVar, NoReturn, TypeVar
 
 import pytest
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 class Applicability:
     """The part of a suite that says which of its tests have no meaning for an implementation."""
 
-    not_applicable: Mapping[str, str] = {}
+    not_applicable: ClassVar[Mapping[str, str]] = {}
     """What this implementation does not have, by the name that the suite has for it, each with the reason."""
 
     def may_lack(self) -> frozenset[str]:
