@@ -8,22 +8,12 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from jobledger.core.events import ExecutionRequested, JobCompleted, JobCreated, JobDeleted, NodeAdded, PoolCreated
-from jobledger.core.ids import Duration, Micros
-from jobledger.core.ports import NewEvent
-from jobledger.eventstore import MemoryStore
 from jobledger.plan import jobs_of, plan_of
 from jobledger.planview import document, render, table
+from jobledger.testing.ledgers import ledger_of
 from jobledger.testing.walks import CoreWalk
 
 WALKS = 60
-
-
-def ledger_of(log):
-    store = MemoryStore(ledger_id="0123abcd")
-    lease = store.acquire_lease("test", now=Micros(0), ttl=Duration(1))
-    new = [NewEvent(event=event, recorded_at=at, causation="engine", correlation="engine", actor="jobledger") for event, at in log]
-    store.append(new, expected=0, lease=lease)
-    return store
 
 
 def latest(log, job):

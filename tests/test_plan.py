@@ -7,7 +7,6 @@ import pytest
 from jobledger.core.errors import ImpossibleEvent, RequestRefused
 from jobledger.core.events import EngineStarted, NodeBooted, NodeRemoved
 from jobledger.core.ids import SECOND, Duration, Micros
-from jobledger.core.ports import NewEvent
 from jobledger.core.reports import ExecutionExited
 from jobledger.core.requests import CreatePool, DeleteJob, DisableJob, EnableJob, PatchJob, RebootNode, ResizePool, SubmitJob, TerminateJob
 from jobledger.core.specs import (
@@ -22,9 +21,9 @@ from jobledger.core.specs import (
     TaskConstraints,
     TaskSpec,
 )
-from jobledger.eventstore import MemoryStore
 from jobledger.plan import TaskResult, jobs_of, peak_of, plan_of
 from jobledger.planview import document, render
+from jobledger.testing.ledgers import ledger_of
 from jobledger.testing.scenario import CannotStart, Exits, Hangs, Scenario, Vanishes
 
 BEGIN = Micros(1_795_444_415_000_000)
@@ -39,20 +38,6 @@ def begin():
         s.now = BEGIN
         s.finish(CreatePool(spec=PoolSpec(id="p", nodes=nodes, task_slots_per_node=slots, start_task=start_task)))
         return s
-
-    return call
-
-
-@pytest.fixture
-def ledger():
-    """A ledger with all that happened in a scenario."""
-
-    def call(s, *, more=()):
-        store = MemoryStore(ledger_id="0123abcd")
-        lease = store.acquire_lease("test", now=BEGIN, ttl=Duration(1))
-        new = [NewEvent(event=event, recorded_at=at, causation="engine", correlation="engine", actor="jobledger") for event, at in (*s.log, *more)]
-        store.append(new, expected=0, lease=lease)
-        return store
 
     return call
 
@@ -89,11 +74,11 @@ def rows_of(plan):
 # --- rows -----------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_has_each_execution_from_preparation_to_finalizer(begin, ledger):
+def test_a_plan_has_each_execution_from_preparation_to_finalizer(begin):
     s = begin()
     submit(s, "t1", job_finalizer_task=FinalizerSpec(command_line="finish"))
     s.run()
-    plan = plan_of(ledger(s), "j")
+    plan = plan_of(ledger_of(s.log), "j")
     assert rows_of(plan) == [
         ("preparation", "jobpreparation", "p-1", 1, "succeeded"),
         ("task", "t1", "p-1", 1, "succeeded"),
@@ -113,17 +98,17 @@ def test_a_plan_has_each_execution_from_preparation_to_finalizer(begin, ledger):
     assert plan.rows[-1].facts == s.executor.launched[-1].facts
 
 
-def test_what_a_finalizer_is_told_is_what_it_was_told(begin, ledger):
+def test_what_a_finalizer_is_told_is_what_it_was_told(begin):
     s = begin({"t1": Exits(3), "jobrelease": Exits(1)})
     submit(s, "t1", "t2", on_all_tasks_complete="noaction", job_finalizer_task=FinalizerSpec(command_line="finish"))
     s.run()
     s.finish(TerminateJob(job="j", reason="enough"))
-    told = plan_of(ledger(s), "j").rows[-1].facts
+    told = plan_of(ledger_of(s.log), "j").rows[-1].facts
     assert told == s.executor.launched[-1].facts
     assert [fact.value for fact in told] == ["enough", "1", "1", "1"]
 
 
-def test_times_are_relative_to_the_submission_and_waits_and_totals_follow(begin, ledger):
+def test_times_are_relative_to_the_submission_and_waits_and_totals_follow(begin):
     s = begin(nodes=2, slots=2)
     submit(s, "t1", task("t2", required_slots=2), "t3", whole=False)
     submitted = s.now
@@ -136,7 +121,7 @@ def test_times_are_relative_to_the_submission_and_waits_and_totals_follow(begin,
     s.answer("task", "exited", task="t1")
     s.answer("task", "exited", task="t3")
     ended = s.now
-    plan = plan_of(ledger(s), "j")
+    plan = plan_of(ledger_of(s.log), "j")
     assert (plan.submitted_at, plan.makespan) == (submitted, ended - submitted)
     assert [(row.task, row.start, row.end, row.waited, row.slots) for row in plan.rows] == [
         ("t1", 1, SECOND + 2 * SECOND + 5, 1, 1),
@@ -158,7 +143,7 @@ def test_times_are_relative_to_the_submission_and_waits_and_totals_follow(begin,
         assert node.utilisation == node.used / node.available
 
 
-def test_a_retry_waits_from_when_it_is_due_and_a_requeue_from_when_it_was_put_back(begin, ledger):
+def test_a_retry_waits_from_when_it_is_due_and_a_requeue_from_when_it_was_put_back(begin):
     s = begin()
     submit(s, task("t", constraints=TaskConstraints(max_task_retry_count=1, retry_delay=Duration(SECOND))), whole=False)
     lasts(s, "task", Duration(10), code=1)
@@ -167,7 +152,7 @@ def test_a_retry_waits_from_when_it_is_due_and_a_requeue_from_when_it_was_put_ba
     s.answer("task", "started")
     s.when(RebootNode(node="p-1"))
     s.run()
-    plan = plan_of(ledger(s), "j")
+    plan = plan_of(ledger_of(s.log), "j")
     assert [(row.attempt, row.outcome, row.why) for row in plan.rows] == [
         (1, "failed", ""),
         (2, "stopped", plan.rows[1].why),
@@ -178,11 +163,11 @@ def test_a_retry_waits_from_when_it_is_due_and_a_requeue_from_when_it_was_put_ba
     assert plan.tasks == {"t": TaskResult(end="succeeded", exit_code=0)}
 
 
-def test_outcomes_say_what_was_seen(begin, ledger):
+def test_outcomes_say_what_was_seen(begin):
     s = begin({"never": CannotStart(), "gone": [Vanishes(), Exits(0)], "killed": Exits(0, signal=9), "unsent": Exits(0, upload="UploadFailed")})
     submit(s, "never", "gone", "killed", "unsent", whole=False)
     s.run()
-    plan = plan_of(ledger(s), "j")
+    plan = plan_of(ledger_of(s.log), "j")
     found = {(row.task, row.attempt): (row.outcome, row.exit_code, row.signal, row.why) for row in plan.rows}
     assert found == {
         ("never", 1): ("never-ran", None, None, "CommandProgramNotFound"),
@@ -199,22 +184,22 @@ def test_outcomes_say_what_was_seen(begin, ledger):
     assert plan.tasks["never"].failure == "CommandProgramNotFound"
 
 
-def test_a_start_that_nobody_reported_is_told_from_the_wall_time(begin, ledger):
+def test_a_start_that_nobody_reported_is_told_from_the_wall_time(begin):
     s = begin()
     submit(s, "t1", "t2", whole=False)
     s.pass_time(Duration(100))
     s.when(ExecutionExited(execution=s.live("task"), exit_code=0, wall=Duration(30)))
     s.when(ExecutionExited(execution=s.live("task"), exit_code=0, wall=Duration(1_000_000)))
-    first, second = plan_of(ledger(s), "j").rows
+    first, second = plan_of(ledger_of(s.log), "j").rows
     assert (first.start, first.end) == (71, 101)
     assert second.start == second.requested == 101
 
 
-def test_a_job_that_is_not_over_is_planned_up_to_its_last_event(begin, ledger):
+def test_a_job_that_is_not_over_is_planned_up_to_its_last_event(begin):
     s = begin({"t1": Hangs()})
     submit(s, "t1", "t2", whole=False)
     s.run()
-    plan = plan_of(ledger(s, more=[(EngineStarted(version="1", host="h", pid=1, epoch=2), s.now + SECOND)]), "j")
+    plan = plan_of(ledger_of([*s.log, (EngineStarted(version="1", host="h", pid=1, epoch=2), s.now + SECOND)]), "j")
     assert not plan.ended
     assert rows_of(plan) == [("task", "t1", "p-1", 1, "unfinished")]
     assert (plan.rows[0].start, plan.rows[0].end) == (1, None)
@@ -226,7 +211,7 @@ def test_a_job_that_is_not_over_is_planned_up_to_its_last_event(begin, ledger):
 # --- start tasks ----------------------------------------------------------------------------------------------
 
 
-def test_start_tasks_are_those_of_the_latest_boot_and_of_boots_during_the_job(begin, ledger):
+def test_start_tasks_are_those_of_the_latest_boot_and_of_boots_during_the_job(begin):
     s = begin({"starttask": [Exits(1), Exits(0)]}, nodes=2, start_task=StartTaskSpec(command_line="start", max_task_retry_count=1))
     s.finish(RebootNode(node="p-1"))
     submit(s, "t1", whole=False, on_all_tasks_complete="noaction")
@@ -234,7 +219,7 @@ def test_start_tasks_are_those_of_the_latest_boot_and_of_boots_during_the_job(be
     s.finish(RebootNode(node="p-2"))
     s.finish(TerminateJob(job="j"))
     s.finish(RebootNode(node="p-1"))
-    plan = plan_of(ledger(s), "j")
+    plan = plan_of(ledger_of(s.log), "j")
     starts = [row for row in plan.rows if row.kind == "starttask"]
     assert len(s.launches(task="starttask")) == 6
     assert [(row.node, row.outcome) for row in starts if row.start < 0] == [("p-2", "succeeded"), ("p-1", "succeeded")]
@@ -245,22 +230,22 @@ def test_start_tasks_are_those_of_the_latest_boot_and_of_boots_during_the_job(be
 # --- which job ------------------------------------------------------------------------------------------------
 
 
-def test_an_id_that_was_used_again_means_its_latest_job(begin, ledger):
+def test_an_id_that_was_used_again_means_its_latest_job(begin):
     s = begin()
     submit(s, "old", whole=False)
     s.run()
     s.finish(DeleteJob(job="j"))
     submit(s, "new", whole=False)
     s.run()
-    assert [row.task for row in plan_of(ledger(s), "j").rows] == ["new"]
+    assert [row.task for row in plan_of(ledger_of(s.log), "j").rows] == ["new"]
 
 
-def test_the_plan_of_a_deleted_job_is_still_there(begin, ledger):
+def test_the_plan_of_a_deleted_job_is_still_there(begin):
     s = begin({"t1": Hangs()})
     submit(s, "t1", whole=False)
     s.run()
     s.finish(DeleteJob(job="j", reason="not wanted"))
-    store = ledger(s)
+    store = ledger_of(s.log)
     plan = plan_of(store, "j")
     assert plan.ended
     assert s.world.jobs == {}
@@ -268,7 +253,7 @@ def test_the_plan_of_a_deleted_job_is_still_there(begin, ledger):
     assert jobs_of(store) == ["j"]
 
 
-def test_other_jobs_are_no_part_of_a_plan_but_their_nodes_time_is(begin, ledger):
+def test_other_jobs_are_no_part_of_a_plan_but_their_nodes_time_is(begin):
     s = begin({"t2": Hangs()})
     submit(s, "t1", whole=False, on_all_tasks_complete="noaction")
     s.run()
@@ -276,30 +261,30 @@ def test_other_jobs_are_no_part_of_a_plan_but_their_nodes_time_is(begin, ledger)
     s.run()
     s.pass_time(Duration(SECOND))
     s.finish(TerminateJob(job="j"))
-    plan = plan_of(ledger(s), "j")
+    plan = plan_of(ledger_of(s.log), "j")
     assert [row.task for row in plan.rows] == ["t1"]
     assert plan.available == plan.makespan
     assert plan.used < SECOND < plan.available
-    assert jobs_of(ledger(s)) == ["j", "k"]
+    assert jobs_of(ledger_of(s.log)) == ["j", "k"]
 
 
-def test_a_job_that_is_not_there_is_refused(begin, ledger):
+def test_a_job_that_is_not_there_is_refused(begin):
     with pytest.raises(RequestRefused, match="the ledger knows no job j") as refused:
-        plan_of(ledger(begin()), "j")
+        plan_of(ledger_of(begin().log), "j")
     assert refused.value.code == "JobNotFound"
 
 
-def test_a_history_that_cannot_be_is_an_error_that_names_the_position(begin, ledger):
+def test_a_history_that_cannot_be_is_an_error_that_names_the_position(begin):
     s = begin()
     position = len(s.log) + 1
     with pytest.raises(ImpossibleEvent, match=f"node.booted at position {position} cannot happen: there is no 'p-9'"):
-        plan_of(ledger(s, more=[(NodeBooted(node="p-9", boot_id="b"), s.now)]), "j")
+        plan_of(ledger_of([*s.log, (NodeBooted(node="p-9", boot_id="b"), s.now)]), "j")
 
 
 # --- use of nodes ---------------------------------------------------------------------------------------------
 
 
-def test_a_node_is_available_from_its_first_boot_to_its_removal(begin, ledger):
+def test_a_node_is_available_from_its_first_boot_to_its_removal(begin):
     s = begin()
     submit(s, "t1", whole=False, on_all_tasks_complete="noaction")
     s.run()
@@ -314,7 +299,7 @@ def test_a_node_is_available_from_its_first_boot_to_its_removal(begin, ledger):
     (removed,) = [at for event, at in s.log if isinstance(event, NodeRemoved)]
     s.pass_time(Duration(SECOND))
     s.finish(TerminateJob(job="j"))
-    plan = plan_of(ledger(s), "j")
+    plan = plan_of(ledger_of(s.log), "j")
     left = next(name for name in ("p-1", "p-2") if name not in s.world.nodes)
     by_name = {node.node: node.available for node in plan.nodes}
     assert begun < booted < removed
@@ -322,7 +307,7 @@ def test_a_node_is_available_from_its_first_boot_to_its_removal(begin, ledger):
     assert by_name == {"p-1": plan.makespan, "p-2": removed - booted}
 
 
-def test_a_job_that_moves_uses_each_pool_while_it_is_there(begin, ledger):
+def test_a_job_that_moves_uses_each_pool_while_it_is_there(begin):
     s = begin()
     s.finish(CreatePool(spec=PoolSpec(id="q", nodes=1, task_slots_per_node=3)))
     submit(s, "t1", whole=False, on_all_tasks_complete="noaction")
@@ -334,7 +319,7 @@ def test_a_job_that_moves_uses_each_pool_while_it_is_there(begin, ledger):
     s.when(EnableJob(job="j"))
     s.pass_time(Duration(SECOND))
     s.finish(TerminateJob(job="j"))
-    plan = plan_of(ledger(s), "j")
+    plan = plan_of(ledger_of(s.log), "j")
     on_first = moved - plan.submitted_at
     assert plan.pool == "q"
     assert {node.node: (node.slots, node.available) for node in plan.nodes} == {
@@ -343,12 +328,12 @@ def test_a_job_that_moves_uses_each_pool_while_it_is_there(begin, ledger):
     }
 
 
-def test_a_node_that_never_came_up_has_no_utilisation(ledger):
+def test_a_node_that_never_came_up_has_no_utilisation():
     s = Scenario()
     s.now = BEGIN
     s.when(CreatePool(spec=PoolSpec(id="p", nodes=1)))
     submit(s, "t1", whole=False)
-    plan = plan_of(ledger(s), "j")
+    plan = plan_of(ledger_of(s.log), "j")
     assert [(node.available, node.utilisation) for node in plan.nodes] == [(0, None)]
     assert plan.utilisation is None
     assert plan.waits is None
@@ -364,12 +349,12 @@ def test_the_peak_counts_what_overlaps(spans, peak):
 # --- forms ----------------------------------------------------------------------------------------------------
 
 
-def test_the_document_has_exactly_the_keys_promised(begin, ledger):
+def test_the_document_has_exactly_the_keys_promised(begin):
     s = begin({"t1": Exits(0, signal=9)}, start_task=StartTaskSpec(command_line="start"))
     submit(s, "t1", constraints=JobConstraints(max_task_retry_count=0))
     s.run()
-    found = document(plan_of(ledger(s), "j"))
-    assert json.loads(render(plan_of(ledger(s), "j"), "json")) == found
+    found = document(plan_of(ledger_of(s.log), "j"))
+    assert json.loads(render(plan_of(ledger_of(s.log), "j"), "json")) == found
     assert list(found) == [
         "job", "pool", "ledger", "submissionTime", "ended", "makespanSeconds", "usedSlotSeconds", "availableSlotSeconds", "utilisation",
         "peakParallelTasks", "meanWaitSeconds", "longestWaitSeconds", "executions", "nodes", "tasks",
@@ -393,21 +378,21 @@ def test_the_document_has_exactly_the_keys_promised(begin, ledger):
     assert [one["startSeconds"] < 0 for one in found["executions"]] == [True, False, False, False]
 
 
-def test_the_table_shortens_nothing_and_lets_nothing_command_the_terminal(begin, ledger):
+def test_the_table_shortens_nothing_and_lets_nothing_command_the_terminal(begin):
     s = begin()
     line = "work " + "x" * 500 + "\n\x1b[2J"
     submit(s, TaskSpec(id="t" * 64, command_line=line), whole=False)
     s.run()
-    text = render(plan_of(ledger(s), "j"), "table")
+    text = render(plan_of(ledger_of(s.log), "j"), "table")
     assert "x" * 500 + "??[2J" in text
     assert "t" * 64 in text
     assert "job j on pool p (a real run), submitted 2026-11-23T14:33:35.000003Z" in text
     assert "utilisation" in text
 
 
-def test_a_plan_that_is_not_over_and_has_nothing_says_so(ledger):
+def test_a_plan_that_is_not_over_and_has_nothing_says_so():
     s = Scenario()
     s.when(SubmitJob(spec=job(on_all_tasks_complete="noaction"), tasks=()))
-    text = render(plan_of(ledger(s), "j"), "table")
+    text = render(plan_of(ledger_of(s.log), "j"), "table")
     assert "it is not over" in text
     assert "utilisation -, at most 0 tasks at a time" in text

@@ -10,8 +10,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobledger import BlockingEngine, EnvironmentSetting, JobSpec, PoolInfo, PoolSpec, TaskConstraints, TaskSpec, jobfile
-from jobledger.core.ids import Duration, Micros
-from jobledger.core.ports import NewEvent
 from jobledger.core.requests import CreatePool, SubmitJob, TerminateTask
 from jobledger.core.secrecy import SEALED_PREFIX
 from jobledger.core.specs import (
@@ -24,9 +22,10 @@ from jobledger.core.specs import (
     StartTaskSpec,
     UserIdentity,
 )
-from jobledger.eventstore import MemoryStore, open_store
+from jobledger.eventstore import open_store
 from jobledger.plan import plan_of
 from jobledger.planscript import script
+from jobledger.testing.ledgers import ledger_of
 from jobledger.testing.scenario import Exits, Hangs, Scenario, Vanishes
 
 TOP = Path(__file__).parents[1]
@@ -53,14 +52,6 @@ def files_below(folder):
     return found
 
 
-def plan_of_scenario(s):
-    store = MemoryStore(ledger_id="0123abcd")
-    lease = store.acquire_lease("test", now=Micros(0), ttl=Duration(1))
-    new = [NewEvent(event=event, recorded_at=at, causation="engine", correlation="engine", actor="jobledger") for event, at in s.log]
-    store.append(new, expected=0, lease=lease)
-    return plan_of(store, "j")
-
-
 def scripted(*tasks, script=None, pool=None, finish=None, **more):
     """The plan of a job whose programs end as `script` says."""
     s = Scenario(script)
@@ -69,7 +60,7 @@ def scripted(*tasks, script=None, pool=None, finish=None, **more):
     s.run()
     if finish is not None:
         s.finish(finish)
-    return plan_of_scenario(s)
+    return plan_of(ledger_of(s.log), "j")
 
 
 def secret(name, digit="a"):

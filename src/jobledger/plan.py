@@ -476,7 +476,7 @@ class _Reader:
 
 def offset(at: Duration) -> str:
     """A time of a plan for people: seconds from the job's submission, `+12.345s`."""
-    return f"{at / SECOND:+.3f}s"
+    return f"{round(at / SECOND, 3) + 0.0:+.3f}s"  # Without the sum what is rounded to nothing might be `-0.000s`.
 
 
 def peak_of(spans: Iterable[tuple[int, int]]) -> int:

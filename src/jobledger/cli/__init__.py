@@ -3,7 +3,7 @@
 import click
 
 from .. import __version__
-from . import files, jobs, nodes, planning, pools, reading, running, tasks
+from . import files, jobs, nodes, planning, pools, reading, replaying, running, tasks
 from .common import Group
 
 _COMMANDS: tuple[click.Command, ...] = (
@@ -23,7 +23,9 @@ _COMMANDS: tuple[click.Command, ...] = (
     nodes.nodes,
     reading.explain,
     planning.plan,
+    planning.compare,
     reading.events,
+    replaying.replay,
     reading.log,
     files.files,
     reading.machines,

@@ -16,6 +16,9 @@ from .common import opened
 _EVENTS_MAX: Final = 50_000
 """Events that are read for a completion: about half a second, the most that somebody who pressed Tab should wait."""
 
+_LEDGERS: Final = frozenset({"file", "real"})
+"""The arguments that name a ledger, of commands that take one in this way and complete ids."""
+
 
 def job_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """The jobs of the ledger that the command line so far names."""
@@ -87,7 +90,10 @@ def event_types(_ctx: click.Context, _parameter: click.Parameter, incomplete: st
 
 
 def _events(ctx: click.Context, stream: str | None) -> Iterator[Event]:
-    ledger = Path(ctx.params.get("ledger") or os.environ.get("JOBLEDGER_LEDGER") or DEFAULT_LEDGER)
+    named = ctx.params.get("ledger")
+    if ctx.args and any(parameter.name in _LEDGERS for parameter in ctx.command.params):
+        named = ctx.args[-1]  # Behind arguments, click sorts nothing any more once the value of an option is missing.
+    ledger = Path(named or os.environ.get("JOBLEDGER_LEDGER") or DEFAULT_LEDGER)
     try:
         with opened(ledger) as store:
             for recorded in store.read(until=_EVENTS_MAX, stream=stream):
