@@ -82,7 +82,7 @@ def on_draining(world: World, event: NodeDraining, at: Micros) -> None:
     _touched(world, node)
 
 
-def on_stopped(world: World, event: NodeDrainStopped, _at: Micros) -> None:
+def on_stopped(world: World, event: NodeDrainStopped) -> None:
     node = world.nodes[event.node]
     if node.leaves:
         world.pools[node.pool].target += 1

@@ -7,8 +7,8 @@ or the code that wrote it is broken, and to go on would make things worse.
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import drain, execution, files, finalizer, job, node, pool, preparation, release, start_task, task
 from . import events as e
+from . import execution, files, finalizer, job, node, pool, preparation, release, start_task, task
 from .errors import ImpossibleEvent
 from .ids import ENGINE_HOST, Micros
 from .world import World
@@ -72,8 +72,8 @@ _FOLD: Final[dict[type[e.Event], Callable[[World, Any, Micros], None]]] = {
     e.NodeDeallocated: node.on_changed,
     e.NodeLeaving: node.on_changed,
     e.NodeRemoved: node.on_removed,
-    e.NodeDraining: drain.on_draining,
-    e.NodeDrainStopped: drain.on_stopped,
+    e.NodeDraining: node.on_drain,
+    e.NodeDrainStopped: node.on_drain,
     e.NodeSchedulingDisabled: node.on_scheduling,
     e.NodeSchedulingEnabled: node.on_scheduling,
     e.StartTaskStarted: start_task.on_started,

@@ -453,6 +453,16 @@ def on_changed(
             world.agenda.job(job_id)
 
 
+def on_drain(world: World, event: NodeDraining | NodeDrainStopped, at: Micros) -> None:
+    """An intent beside the state, which stays what it is."""
+    NODE.move(world.nodes[event.node].state, event, event.node)
+    match event:
+        case NodeDraining():
+            drains.on_draining(world, event, at)
+        case NodeDrainStopped():
+            drains.on_stopped(world, event)
+
+
 def on_scheduling(world: World, event: NodeSchedulingDisabled | NodeSchedulingEnabled, _at: Micros) -> None:
     node = world.nodes[event.node]
     node.scheduling = SCHEDULING.move(node.scheduling, event, event.node)
