@@ -22,12 +22,12 @@ __all__ = [
 
 
 def open_store(
-    where: str | PathLike[str], *, durability: Durability = "full", create: bool = True, read_only: bool = False
+    where: str | PathLike[str], *, durability: Durability = "full", create: bool = True, read_only: bool = False, ledger_id: str | None = None
 ) -> MemoryStore | SqliteStore:
     """The ledger at a path, or a new one in memory for `memory:`; the options are those of `SqliteStore.open`.
 
     Raises `StoreError`, `LedgerTooNew`, `LedgerCorrupt`.
     """
     if where == "memory:":
-        return MemoryStore()
-    return SqliteStore.open(where, durability=durability, create=create, read_only=read_only)
+        return MemoryStore(ledger_id=ledger_id)
+    return SqliteStore.open(where, durability=durability, create=create, read_only=read_only, ledger_id=ledger_id)

@@ -49,10 +49,18 @@ _VIEWS: Final = frozenset({"0002-views", "0003-finalizers"})
 """Migrations that only make or change views: without them all events can be read, and a reader need not wait for a writer to come."""
 
 
+_ID_FOR_NEW: Final = "jobledger_id_for_new"
+"""What a migration asks its connection for, having no arguments: the id of the ledger that is being made."""
+
+_FORGET_TIMES: Final = "UPDATE _sqlite_migrations SET applied_at = ?"
+_NO_TIME: Final = "1970-01-01 00:00:00.000000+00:00"
+"""When the migrations of a ledger were applied whose id was chosen: the file is then the same each time that it is made."""
+
+
 @_MIGRATIONS(name="0001-ledger")
 def _ledger(db: Database) -> None:
     _run(db, "0001-ledger.sql")
-    ledger_id = new_ledger_id()
+    (ledger_id,) = db.execute(f"SELECT {_ID_FOR_NEW}()").fetchone()
     db.execute("INSERT INTO head VALUES (1, ?, 0, ?)", (ledger_id, genesis(ledger_id)))
 
 
@@ -74,8 +82,10 @@ def is_there(path: Path) -> bool:
         raise StoreError(f"the ledger {path} cannot be opened: {error}") from error
 
 
-def create(path: Path) -> None:
+def create(path: Path, ledger_id: str | None = None) -> None:
     """Make an empty ledger at `path`, and the folders above it.  Where one appears meanwhile, that one stays.
+
+    With a `ledger_id` the file is the same, byte for byte, each time; without one it gets an id that no other has.
 
     Raises `StoreError`.
     """
@@ -89,7 +99,11 @@ def create(path: Path) -> None:
                 db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 db.enable_wal()
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.conn.create_function(_ID_FOR_NEW, 0, lambda: ledger_id or new_ledger_id())
                 upgrade(db, path)
+                if ledger_id is not None:
+                    db.execute(_FORGET_TIMES, (_NO_TIME,))
+                    db.execute("VACUUM")  # Nothing is left of the time that stood there.
             with suppress(FileExistsError):
                 os.link(draft, path)
         finally:

@@ -74,8 +74,18 @@ class SqliteStore:
         self._check_end()
 
     @classmethod
-    def open(cls, path: str | PathLike[str], *, durability: schema.Durability = "full", create: bool = True, read_only: bool = False) -> Self:
+    def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        durability: schema.Durability = "full",
+        create: bool = True,
+        read_only: bool = False,
+        ledger_id: str | None = None,
+    ) -> Self:
         """The ledger at `path`, made if there is none and `create`, and brought to this version's schema unless `read_only`.
+
+        `ledger_id`, eight hexadecimal digits, is for one that is made: nobody else must have the same, unless nothing real happens there.
 
         Raises `StoreError` (no ledger, no access), `LedgerTooNew` and `LedgerCorrupt`.
         """
@@ -83,7 +93,7 @@ class SqliteStore:
         if not schema.is_there(where):
             if not create or read_only:
                 raise StoreError(f"there is no ledger at {where}")
-            schema.create(where)
+            schema.create(where, ledger_id)
         writer = None if read_only else schema.open_writer(where, durability).conn
         try:
             reader = schema.open_reader(where, writable=not read_only).conn

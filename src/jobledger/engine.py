@@ -275,7 +275,7 @@ class Engine(Asks):
         settle(self._world, now, left, self._policy)
         self._recorder.decided(left, Arrival(stimulus=ClockAdvanced(), causation="engine", correlation="engine"), now)
         self._recorder.commit()
-        for name in needs.executors_of(self._world):
+        for name in sorted(needs.executors_of(self._world)):
             await self._open_executor(name)
         self._check_open()  # One of them may have failed while the next was opened.
         self._adopt()
@@ -381,7 +381,12 @@ class Engine(Asks):
                 asyncio.get_running_loop().call_soon(self._report, report)
 
     def _with_secrets(self, command: RunCommand) -> RunCommand | None:
-        """The command as it can be launched; None where a secret's value is gone, and then it is seen to that the execution comes to an end."""
+        """The command as it can be launched; None where a secret's value is gone, and then it is seen to that the execution comes to an end.
+
+        A dry run launches nothing, so it needs no values.
+        """
+        if self._surroundings.dry_run:
+            return command
         opened = self._secrets.opened(command)
         if not isinstance(opened, FailureInfo):
             return opened
@@ -458,7 +463,7 @@ class Engine(Asks):
     async def _open_new_executors(self) -> None:
         """Open executors that are about to be needed, so that their commands find them."""
         while missing := self._missing_executors():  # Opening one takes a while, in which more may arrive.
-            for name in missing:
+            for name in sorted(missing):
                 try:
                     await self._open_executor(name)
                 except ExecutorError as error:

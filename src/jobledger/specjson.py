@@ -8,6 +8,7 @@ secret, or may be meant to be.
 
 import functools
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin
@@ -143,6 +144,7 @@ def _converter() -> Converter:
     converter = Converter(detailed_validation=True, unstruct_collection_overrides={tuple: list})
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook(int, _whole_number)
+    converter.register_structure_hook(float, _number)
     converter.register_structure_hook(bool, _true_or_false)
     converter.register_structure_hook_func(_is_choice, _one_of)
     converter.register_structure_hook_func(_is_duration, _limited_time)
@@ -254,6 +256,12 @@ def _whole_number(value: Any, _: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise _WrongValue(f"must be a whole number, not {_described(value)}")
+
+
+def _number(value: Any, _: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise _WrongValue(f"must be a number, not {_described(value)}")
 
 
 def _true_or_false(value: Any, _: Any) -> bool:

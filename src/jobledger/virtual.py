@@ -9,7 +9,7 @@
 import asyncio
 import math
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -27,6 +27,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.microseconds = 0
+        self.when_nothing_left: Callable[[], None] | None = None
+        """Called, once, in place of `NothingLeft`."""
         super().__init__(_Jumping(self))
 
     def time(self) -> float:
@@ -53,6 +55,10 @@ class _Jumping(selectors.DefaultSelector):
             return ready
         if timeout is None:
             if len(self.get_map()) <= _LOOPS_OWN:
+                if (last_chance := self._loop.when_nothing_left) is not None:
+                    self._loop.when_nothing_left = None
+                    self._loop.call_soon(last_chance)
+                    return ready
                 raise NothingLeft("nothing is left that could happen, and somebody still waits")
             return super().select(None)
         # Rounded to a nanosecond first: the difference of two floating point times may be a little more than what was asked for.

@@ -5,7 +5,7 @@ import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +13,8 @@ import click
 
 from ..core.checks import Mistake
 from ..core.errors import RequestRefused
-from ..core.ids import JobId
 from ..core.world import Job, World
+from ..ending import Interrupts, to_the_end
 from ..engine import Engine
 from ..eventstore import Durability
 from ..jobfile import JobFile, JobFileError, load
@@ -110,7 +110,12 @@ async def _run(
             await engine.create_pool(job_file.pool, actor=actor())
         await engine.submit(job_file.job, job_file.tasks, actor=actor())
         async with watch(engine, progress, after=before):
-            detached = await _to_the_end(engine, job_id, interrupts, progress, leave_active=leave_active)
+
+            def say(text: str) -> None:
+                progress.catch_up(engine)
+                progress.say(text)
+
+            detached = await to_the_end(engine, job_id, interrupts, say, actor=actor(), leave_active=leave_active)
         job = engine.world.jobs.get(job_id)
         if as_json and job is not None:
             print_json(status_document(engine.world, job_id, engine.position))
@@ -121,80 +126,6 @@ async def _run(
         if detached:
             click.echo(f"jobledger: detached{_goes_on(engine)}.  Resume with: {resume}", err=True)
         return _status(job, interrupted=interrupts.count > 0)
-
-
-async def _to_the_end(engine: Engine, job_id: JobId, interrupts: "_Interrupts", progress: Progress | Quiet, *, leave_active: bool) -> bool:
-    """Wait until the job is over, ending it where it does not end by itself; whether the user left before that."""
-    interrupts.wake = asyncio.Event()
-    disabled = False
-    while True:
-        job = engine.world.jobs.get(job_id)
-        if job is None or job.state == "completed":
-            return False
-        if interrupts.count > 1 or interrupts.detach:
-            return True
-        if not job.ending and (reason := _reason_to_end(engine.world, job, interrupted=interrupts.count > 0)) is not None:
-            if leave_active and not interrupts.count:
-                return True
-            progress.catch_up(engine)
-            progress.say(reason[1])
-            with suppress(RequestRefused):  # Somebody else has ended or deleted it in this very moment: look again.
-                await engine.terminate(job_id, reason[0], actor=actor())
-            continue
-        if job.state == "disabled" and not disabled:
-            progress.catch_up(engine)
-            progress.say(f"job {job_id} is disabled: `jobledger enable {job_id}` from another terminal lets it go on, Ctrl-C ends it")
-        disabled = job.state == "disabled"
-        await _first(engine, job_id, interrupts.wake, disabled=disabled)
-        interrupts.wake.clear()
-
-
-async def _first(engine: Engine, job_id: JobId, wake: asyncio.Event, *, disabled: bool) -> None:
-    """Until the job is over, stuck or complete, comes to be disabled or is so no more, or the user wants something."""
-
-    def changed(world: World) -> bool:
-        job = world.jobs.get(job_id)  # Asked for anew each time: the engine may have rebuilt its world meanwhile.
-        return (
-            job is None
-            or job.state == "completed"
-            or (job.state == "disabled") != disabled
-            or (not job.ending and _reason_to_end(world, job, interrupted=False) is not None)
-        )
-
-    waits = {asyncio.create_task(engine.until(changed)), asyncio.create_task(wake.wait())}
-    try:
-        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in waits:
-            task.cancel()
-
-
-def _reason_to_end(world: World, job: Job, *, interrupted: bool) -> tuple[str, str] | None:
-    """Why `run` should end a job that does not end by itself: the reason to record, and the words for the user."""
-    if interrupted:
-        return "UserTerminate", "interrupted: ending the job, its release runs (Ctrl-C again to detach)"
-    if job.live or job.delayed or job.state != "active":
-        return None
-    if job.counts["completed"] == len(job.tasks):
-        return "AllTasksComplete", "all tasks are complete: ending the job"
-    if job.counts["active"] and not job.queue:
-        return "DependenciesNotSatisfied", "the tasks that are left wait for tasks that will not succeed: ending the job"
-    if job.blocked:
-        return "PreparationFailed", "the job preparation task failed on every node: ending the job"
-    if job.queue and (pool := world.pools.get(job.spec.pool_info.pool_id)) is not None and min(job.queue) > pool.spec.task_slots_per_node:
-        return "TooFewSlots", "the tasks that are left require more slots than a node has: ending the job"
-    if _no_node_left(world, job):
-        return "NoUsableNode", "no node of the pool can be used: ending the job"
-    return None
-
-
-def _no_node_left(world: World, job: Job) -> bool:
-    pool = world.pools.get(job.spec.pool_info.pool_id)
-    if pool is None or pool.allocation != "steady":
-        return False
-    return all(world.nodes[node].state in {"starttaskfailed", "unusable", "unknown"} for node in pool.nodes)
 
 
 def _refuse_other_specification(world: World, job_file: JobFile) -> None:
@@ -253,30 +184,9 @@ async def _drive(ledger: Path, root: Path, durability: Durability, *, until_idle
 # --- interrupts -----------------------------------------------------------------------------------------------
 
 
-class _Interrupts:
-    """How often the user pressed Ctrl-C, and whether a service manager asked us to go (SIGTERM)."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.detach = False
-        self.wake: asyncio.Event | None = None
-
-    def on_interrupt(self) -> None:
-        self.count += 1
-        self._wake()
-
-    def on_terminate(self) -> None:
-        self.detach = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self.wake is not None:
-            self.wake.set()
-
-
 @asynccontextmanager
-async def _interrupts() -> AsyncIterator[_Interrupts]:
-    interrupts, loop = _Interrupts(), asyncio.get_running_loop()
+async def _interrupts() -> AsyncIterator[Interrupts]:
+    interrupts, loop = Interrupts(), asyncio.get_running_loop()
     handlers: dict[signal.Signals, Callable[[], None]] = {signal.SIGINT: interrupts.on_interrupt, signal.SIGTERM: interrupts.on_terminate}
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
