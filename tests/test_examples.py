@@ -14,7 +14,7 @@ from jobledger import jobfile
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "job_prep_release.py"
 FILES = EXAMPLE.with_name("files.yaml")
-JOB_FILES = sorted(EXAMPLE.parent.rglob("*.yaml"))
+JOB_FILES = sorted(file for file in EXAMPLE.parent.rglob("*.yaml") if file.parent.name != "scenarios")
 RULE = "-------------------------------------------"
 
 

@@ -20,7 +20,7 @@ from attrs import Factory, define, evolve, frozen
 
 from .core.checks import Mistake
 from .core.errors import LedgerBusy, RequestRefused
-from .core.events import EngineStarted, PoolCreated
+from .core.events import PoolCreated
 from .core.ids import HOST_EXECUTOR, SECOND, Duration, Micros
 from .core.ports import EventStore, Executor
 from .core.secrecy import SEALED_PREFIX, with_settings
@@ -31,6 +31,7 @@ from .eventstore import Durability, MemoryStore, SqliteStore, open_store
 from .executors.dry_run import DryRunExecutor
 from .executors.fortune import ALL_IS_WELL, ORDINARY_TROUBLE, Fortune, Recordings, Scenario, Source
 from .jobfile import JobFile, JobFileError
+from .opening import is_dry_run
 from .owner import certainly_dead, new_name
 from .plugins import executor_names
 from .sealing import SUFFIX
@@ -135,7 +136,7 @@ def dry_run(
         raise
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         world, left, took = runner.run(_drive(store, around, executors, job_file, leave_active=leave_active, say=say))
-    found = store if isinstance(store, _Readable) else SqliteStore.open(ledger, read_only=True)
+    found = store if isinstance(store, _Readable) else SqliteStore.open(ledger, create=False)
     return DryRun(store=found, world=world, job=world.jobs.get(job_file.job.id), took=took, left=left, told=fortune.told)
 
 
@@ -152,12 +153,6 @@ def ledger_id_of(job_file: JobFile, assumptions: Assumptions) -> str:
     return digest.hexdigest()[:8]
 
 
-def is_dry_run(store: EventStore) -> bool:
-    """Whether a ledger is a dry run's: its first event says so."""
-    first = next(store.read(until=1), None)
-    return first is not None and isinstance(first.event, EngineStarted) and bool(first.event.dry_run)
-
-
 # --- the ledger -----------------------------------------------------------------------------------------------
 
 
@@ -172,26 +167,27 @@ def _open(ledger: str | PathLike[str], ledger_id: str, *, replace: bool, durabil
     if ledger == "memory:":
         return _Readable(ledger_id=ledger_id)
     path = Path(ledger)
-    if replace and path.exists():
-        _make_room(path)
+    if path.exists():
+        _look_at(path, replace=replace)
     return open_store(path, durability=durability, ledger_id=ledger_id)
 
 
-def _make_room(path: Path) -> None:
-    """Remove a ledger that is a dry run's or has nothing in it, and never another.  Raises `RequestRefused`, `LedgerBusy`, `StoreError`."""
+def _look_at(path: Path, *, replace: bool) -> None:
+    """Refuse a ledger of real work, and `replace` another.  Raises `RequestRefused`, `LedgerBusy`, `StoreError`."""
     store = SqliteStore.open(path, create=False)
     try:
         is_empty = store.head().position == 0 and not store.pending_requests()
         if not is_empty and not is_dry_run(store):
-            text = f"ledger: {path} is one of real work, and no dry run may be recorded there; name another one with --ledger"
+            text = f"ledger: {path} is one of real work, and no dry run may be recorded there; name another one"
             raise RequestRefused("InvalidPropertyValue", text)
         lease = store.current_lease()
         if lease is not None and not certainly_dead(lease):
-            raise LedgerBusy(f"another dry run is under way in {path}; name another ledger with --ledger")
+            raise LedgerBusy(f"another dry run is under way in {path}; wait for it, or name another ledger")
     finally:
         store.close()
-    for name in (path, *(Path(f"{path}{end}") for end in ("-wal", "-shm", SUFFIX))):
-        name.unlink(missing_ok=True)
+    if replace:
+        for name in (path, *(Path(f"{path}{end}") for end in ("-wal", "-shm", SUFFIX))):
+            name.unlink(missing_ok=True)
 
 
 # --- the run --------------------------------------------------------------------------------------------------

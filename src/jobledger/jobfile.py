@@ -84,9 +84,12 @@ class _TaskList:
     tasks: tuple[TaskSpec, ...]
 
 
-def load(file: str | PathLike[str]) -> JobFile:
-    """The job file at a path, or standard input for `-`.  Raises `JobFileError`."""
-    return parse(read(file), source=_named(file), base=folder_of(file))
+def load(file: str | PathLike[str], *, read_secrets: bool = True) -> JobFile:
+    """The job file at a path, or standard input for `-`.  Raises `JobFileError`.
+
+    Without `read_secrets` the value of what says `valueFrom` is empty, and need not be there.
+    """
+    return parse(read(file), source=_named(file), base=folder_of(file), read_secrets=read_secrets)
 
 
 def folder_of(file: str | PathLike[str]) -> Path:
@@ -119,13 +122,16 @@ def read(file: str | PathLike[str]) -> Any:
         raise _error(file, str(error)) from error
 
 
-def parse(data: object, *, source: str = "job file", base: Path | None = None) -> JobFile:
+def parse(data: object, *, source: str = "job file", base: Path | None = None, read_secrets: bool = True) -> JobFile:
     """The specs of a job file's plain data.  Raises `JobFileError` with all mistakes of form and of sense.
 
     `base` lets the data say `valueFrom`, which reads this process's environment and files (whose paths begin at `base`): give it only for
-    data of the caller's own.
+    data of the caller's own.  `read_secrets` is as for `load`.
     """
     said_twice = _said_twice(data)
+    if not read_secrets:
+        data, unread = resolve(data, base, read=False)
+        said_twice += unread
     data, refused = _without_unsupported(data)
     data, contradictions = _with_pool_info(data)
 

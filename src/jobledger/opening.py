@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from .core.errors import LedgerBusy, RequestRefused
+from .core.events import EngineStarted
 from .core.ids import SECOND, Duration, Micros
 from .core.ports import EventStore, Lease
 from .core.world import World
@@ -32,6 +33,12 @@ def refuse_other_purpose(world: World, dry_run: str) -> None:
     if world.engine_epoch and bool(world.dry_run) != bool(dry_run):
         kind = "a dry run's, and nothing real may be recorded there" if world.dry_run else "one of real work, and no dry run may be recorded there"
         raise RequestRefused("InvalidPropertyValue", f"ledger: this ledger is {kind}; name another one")
+
+
+def is_dry_run(store: EventStore) -> bool:
+    """Whether a ledger is a dry run's: its first event says so."""
+    first = next(store.read(until=1), None)
+    return first is not None and isinstance(first.event, EngineStarted) and bool(first.event.dry_run)
 
 
 def root_text(root: Path) -> str:

@@ -29,12 +29,12 @@ class ValueFrom:
     file: str | None = None
 
 
-def resolve(data: Any, base: Path | None) -> tuple[Any, list[Mistake]]:
+def resolve(data: Any, base: Path | None, *, read: bool = True) -> tuple[Any, list[Mistake]]:
     """The data with the value of every setting that says `valueFrom`, and what is wrong with these; paths of files begin at `base`.
 
-    Without a `base` they are refused.
+    Without a `base` they are refused.  Unless they are to be `read`, values are empty, whether or not they can be had.
     """
-    reader = _Reader(base)
+    reader = _Reader(base, read=read)
     return reader.walk(data, ()), reader.mistakes
 
 
@@ -43,8 +43,9 @@ class _Unusable(ValueError):
 
 
 class _Reader:
-    def __init__(self, base: Path | None) -> None:
+    def __init__(self, base: Path | None, *, read: bool) -> None:
         self._base = base
+        self._is_to_read = read
         self._known: dict[ValueFrom, str] = {}
         self.mistakes: list[Mistake] = []
 
@@ -93,6 +94,8 @@ class _Reader:
             return ""
 
     def _read(self, source: ValueFrom) -> str:
+        if not self._is_to_read:
+            return ""
         if self._base is None:
             raise _Unusable("is not read here, since this is not known to be a file of the reader's own: give 'value'")
         if source.environment is not None:

@@ -34,7 +34,7 @@ _FILES_STATES: Final = {"held": "held", "kept": "kept", "expiring": "expiring", 
 def status_document(world: World, job: JobId, position: int) -> Json:
     """What `status JOB --json` prints.  `position` is the ledger's, as of which all this holds.  Refused: JobNotFound."""
     found = find_job(world, job)
-    document: Json = {
+    document: Json = dry_run_view(world) | {
         "job": job_view(found),
         "tasks": [task_view(found, task, world) for task in found.tasks.values()],
         "jobPreparationAndReleaseTaskStatus": preparation_and_release_status(found),
@@ -42,6 +42,11 @@ def status_document(world: World, job: JobId, position: int) -> Json:
     if (finalizer := finalizer_status(found)) is not None:
         document["jobFinalizerTaskStatus"] = finalizer
     return document | {"taskCounts": task_counts(found), "taskSlotCounts": task_slot_counts(found), "position": position}
+
+
+def dry_run_view(world: World) -> Json:
+    """`dryRun`, which is ours: what a dry run was made from; nothing for real work."""
+    return {"dryRun": world.dry_run} if world.dry_run else {}
 
 
 def find_job(world: World, job: str) -> Job:

@@ -14,6 +14,7 @@ from ..core.requests import Request
 from ..core.specs import NodeOption
 from ..eventstore import SqliteStore
 from ..inbox import ask, ask_all
+from ..opening import is_dry_run
 from .common import LEDGER_TROUBLE, REFUSED, actor, json_option, ledger_option, print_json
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -88,6 +89,7 @@ def _inbox(ledger: Path) -> Iterator[SqliteStore]:
         raise StoreError(f"there is no ledger at {ledger}; `jobledger engine --ledger {ledger}` makes one and drives it")
     store = SqliteStore.open(ledger, create=False)
     try:
+        _refuse_dry_run(store, ledger)
         yield store
     except RequestRefused as refusal:
         if refusal.code != "NoEngine":
@@ -96,3 +98,8 @@ def _inbox(ledger: Path) -> Iterator[SqliteStore]:
         raise RequestRefused(refusal.code, f"no engine drives {ledger}, so nothing was asked; {advice}") from None
     finally:
         store.close()
+
+
+def _refuse_dry_run(store: SqliteStore, ledger: Path) -> None:
+    if is_dry_run(store):
+        raise RequestRefused("InvalidPropertyValue", f"ledger: {ledger} is a dry run's, and nothing real can be asked for there; name another one")

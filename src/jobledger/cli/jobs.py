@@ -17,12 +17,12 @@ from ..core.world import Job
 from ..eventstore import SqliteStore
 from ..jobfile import JobFile, load
 from ..sealing import SecretStore
-from ..views import job_view, preparation_and_release_status, refuse_unless_prepared, task_counts, task_slot_counts
+from ..views import dry_run_view, job_view, preparation_and_release_status, refuse_unless_prepared, task_counts, task_slot_counts
 from . import render
 from .asking import ask_about_each, ask_engine, asking, reason_option
 from .common import ListingGroup, counted, json_option, ledger_option, opened, print_json
 from .complete import job_ids
-from .looking import job_in, now, print_lines, replayed
+from .looking import job_in, now_in, print_lines, replayed
 from .patching import patch
 from .sameness import job_differs, pool_differs
 from .selecting import Wanted, has_metadata, metadata_option
@@ -66,11 +66,12 @@ def list_jobs(metadata: tuple[Wanted, ...], state: str | None, ledger: Path, as_
     """
     with opened(ledger) as store:
         world, position = replayed(store)
+        at = now_in(store, world)
     chosen = [job for job in world.jobs.values() if state in {None, job.state} and has_metadata(job.spec.metadata, metadata)]
     if as_json:
-        print_json({"jobs": [_in_full(job) for job in chosen], "position": position})
+        print_json(dry_run_view(world) | {"jobs": [_in_full(job) for job in chosen], "position": position})
     elif chosen:
-        print_lines(render.job_table(chosen, now()))
+        print_lines(render.job_table(chosen, at))
     else:
         click.echo("no jobs" + (f" that are {state}" if state is not None else "") + (" with that metadata" if metadata else ""))
 
@@ -92,7 +93,7 @@ def show(job: str, ledger: Path, as_json: bool) -> None:
         world, position = replayed(store)
         found = job_in(store, world, job)
     if as_json:
-        print_json({"job": _in_full(found), "position": position})
+        print_json(dry_run_view(world) | {"job": _in_full(found), "position": position})
     else:
         click.echo(yaml.safe_dump(_in_full(found), sort_keys=False, allow_unicode=True, width=120), nl=False)
 
@@ -115,7 +116,7 @@ def preparation(job: str, ledger: Path, as_json: bool) -> None:
         found = job_in(store, world, job)
     refuse_unless_prepared(found)
     if as_json:
-        print_json({"jobPreparationAndReleaseTaskStatus": preparation_and_release_status(found), "position": position})
+        print_json(dry_run_view(world) | {"jobPreparationAndReleaseTaskStatus": preparation_and_release_status(found), "position": position})
     elif lines := list(render.preparation_table(world, found)):
         print_lines(lines)
     else:

@@ -35,6 +35,13 @@ def now() -> Micros:
     return Micros(wall_clock())
 
 
+def now_in(store: EventStore, world: World) -> Micros:
+    """The time in a ledger: in a dry run's, which has a clock of its own, that of its last event."""
+    if not world.dry_run:
+        return now()
+    return next(recorded.recorded_at for recorded in store.read(after=store.head().position - 1))
+
+
 def print_lines(lines: Iterable[str]) -> None:
     """Lines on standard output."""
     for line in lines:

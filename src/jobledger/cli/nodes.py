@@ -8,7 +8,7 @@ import click
 from ..core import requests as q
 from ..core.ids import NodeId
 from ..core.specs import NodeOption
-from ..views import node_view
+from ..views import dry_run_view, node_view
 from . import render
 from .asking import ask_engine, asking, node_option, reason_option
 from .common import ListingGroup, json_option, ledger_option, opened, print_json
@@ -151,7 +151,7 @@ def list_nodes(ledger: Path, as_json: bool) -> None:
     with opened(ledger) as store:
         world, position = replayed(store)
     if as_json:
-        print_json({"nodes": [node_view(node) for node in world.nodes.values()], "position": position})
+        print_json(dry_run_view(world) | {"nodes": [node_view(node) for node in world.nodes.values()], "position": position})
     elif world.nodes:
         print_lines(render.node_table(world))
     else:

@@ -9,7 +9,7 @@ from ..core import requests as q
 from ..core.ids import Duration, PoolId
 from ..core.specs import NodeOption
 from ..jobfile import folder_of, parse_pool, read
-from ..views import pool_view
+from ..views import dry_run_view, pool_view
 from . import render
 from .asking import ask_engine, asking, node_option
 from .common import ListingGroup, counted, json_option, ledger_option, opened, print_json
@@ -122,7 +122,7 @@ def list_pools(metadata: tuple[Wanted, ...], ledger: Path, as_json: bool) -> Non
         world, position = replayed(store)
     chosen = [pool for pool in world.pools.values() if has_metadata(pool.spec.metadata, metadata)]
     if as_json:
-        print_json({"pools": [pool_view(pool) for pool in chosen], "position": position})
+        print_json(dry_run_view(world) | {"pools": [pool_view(pool) for pool in chosen], "position": position})
     elif chosen:
         print_lines(render.pool_table(world, chosen))
     else:

@@ -35,11 +35,11 @@ from ..printing import printable
 from ..recorder import ENGINE_ACTOR
 from ..replay import replay
 from ..subscribe import follow as follow_events
-from ..views import find_task, job_view, pool_view, status_document, task_counts, task_slot_counts
+from ..views import dry_run_view, find_task, job_view, pool_view, status_document, task_counts, task_slot_counts
 from . import render, tail
 from .common import INTERRUPTED, json_option, ledger_option, opened, print_json, root_option
 from .complete import command_line_ids, event_types, job_ids, node_ids, task_ids
-from .looking import job_in, now, print_lines, replayed
+from .looking import job_in, now, now_in, print_lines, replayed
 
 ASKED_MAX: Final = 5
 """How many of the latest requests `explain` tells of."""
@@ -78,13 +78,16 @@ def status(job: str | None, ledger: Path, root: Path, as_json: bool) -> None:
             if as_json:
                 print_json(status_document(world, found.id, position))
             else:
-                print_lines(render.job_status(world, found, explain_state(world, found.id, None), root, now()))
+                print_lines(render.job_status(world, found, explain_state(world, found.id, None), root, now_in(store, world)))
                 _warn_of_standstill(engine, ledger, found)
         elif as_json:
             jobs = [job_view(found) | {"taskCounts": task_counts(found), "taskSlotCounts": task_slot_counts(found)} for found in world.jobs.values()]
-            print_json({"jobs": jobs, "pools": [pool_view(pool) for pool in world.pools.values()], "engine": engine, "position": position})
+            print_json(
+                dry_run_view(world)
+                | {"jobs": jobs, "pools": [pool_view(pool) for pool in world.pools.values()], "engine": engine, "position": position}
+            )
         else:
-            print_lines(render.overview(world, now()))
+            print_lines(render.overview(world, now_in(store, world)))
             click.echo(f"\n{_engine_text(engine, ledger)}; position {position}")
 
 
@@ -115,12 +118,15 @@ def explain(job: str, task: str | None, ledger: Path, as_json: bool) -> None:
     reasons = explain_state(world, found.id, None if about is None else about.spec.id)
     if as_json:
         print_json(
-            {"job": found.id}
+            dry_run_view(world)
+            | {"job": found.id}
             | ({} if task is None else {"task": task})
             | {"reasons": [_reason_view(reason) for reason in reasons], "asked": [_asked_view(one) for one in asked], "position": position}
         )
         return
     click.echo(f"job {found.id} is {found.state}" if about is None else f"task {about.spec.id} of job {found.id} is {about.state}")
+    if world.dry_run:
+        click.echo(f"  {render.dry_run_text(world)}")
     for reason in reasons:
         until = f", at {rfc3339(reason.at)}" if reason.at is not None else ""
         click.echo(f"  {printable(reason.text)}{until} ({reason.code})")

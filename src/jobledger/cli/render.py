@@ -40,6 +40,11 @@ def at_text(at: Micros) -> str:
     return rfc3339(at)[:19].replace("T", " ") + "Z"
 
 
+def dry_run_text(world: World) -> str:
+    """That a ledger is a dry run's, in a sentence."""
+    return f"This is a dry run ({printable(world.dry_run)}): nothing of it was run, and its times are virtual."
+
+
 def failure_text(failure: FailureInfo, exit_code: int | None) -> str:
     """A failure in one line: its code, how the program ended if it did, and what is known beyond."""
     details = {detail.name: detail.value for detail in failure.details}
@@ -54,6 +59,9 @@ def failure_text(failure: FailureInfo, exit_code: int | None) -> str:
 
 def overview(world: World, now: Micros) -> Iterator[str]:
     """All jobs, a line each, and all pools."""
+    if world.dry_run:
+        yield dry_run_text(world)
+        yield ""
     if world.jobs:
         yield from job_table(world.jobs.values(), now)
     else:
@@ -99,6 +107,8 @@ def job_status(world: World, job: Job, reasons: Sequence[Reason], root: Path, no
     pool = job.spec.pool_info.pool_id
     yield f"job {job.id}: {job.state}" + (f" ({printable(job.terminate_reason)})" if job.terminate_reason is not None else "")
     yield f"pool {pool}, priority {job.spec.priority}, created {at_text(job.created_at)}, {'took' if job.ended_at is not None else 'for'} {took}"
+    if world.dry_run:
+        yield dry_run_text(world)
     yield f"tasks: {len(job.tasks)}, of which " + ", ".join(f"{counts[name]} {name}" for name in ("active", "running", "succeeded", "failed"))
     if job.state != "completed":
         yield from (printable(reason.text) for reason in reasons)
@@ -109,7 +119,7 @@ def job_status(world: World, job: Job, reasons: Sequence[Reason], root: Path, no
         yield ""
         yield printable(f"finalizer: {finalizer_text(job)}")
     yield from _failures(job)
-    if rows:
+    if rows and not world.dry_run:
         yield ""
         yield f"output: {root}/{pool}/<node>/workitems/{job.id}/job-1/<task>/{{stdout,stderr}}.txt (`jobledger log {job.id} TASK` prints it)"
         yield _files_text(world, job)

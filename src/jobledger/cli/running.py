@@ -21,6 +21,7 @@ from ..jobfile import JobFile, JobFileError, load
 from ..sealing import SecretStore
 from ..views import status_document
 from .common import ENDED_OTHERWISE, INTERRUPTED, actor, counted, json_option, ledger_option, print_json, root_option
+from .dryrunning import DryRunOptions, dry_run_options, run_dry
 from .progress import Progress, Quiet, watch
 from .sameness import job_differs, pool_differs
 from .summary import print_summary
@@ -45,7 +46,10 @@ durability_option = click.option(
 @click.option("--leave-active", is_flag=True, help="Do not end a job that is complete or stuck but does not end by itself.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, only the summary.")
 @json_option
-def run(file: str, ledger: Path, root: Path, durability: Durability, leave_active: bool, quiet: bool, as_json: bool) -> None:
+@dry_run_options
+def run(
+    file: str, ledger: Path, root: Path, durability: Durability, leave_active: bool, quiet: bool, as_json: bool, dry: DryRunOptions | None
+) -> None:
     """Run a job file to the job's end, and tell what happened.
 
     FILE is YAML or JSON, `-` for standard input.  Makes the ledger and the pool if need be.  The same file again resumes a job that has
@@ -56,10 +60,18 @@ def run(file: str, ledger: Path, root: Path, durability: Durability, leave_activ
 
     Ctrl-C ends the job in good order: its release runs.  A second Ctrl-C detaches: what runs goes on, and the same command resumes.
 
+    With --executor dry-run nothing is run: the same engine decides on a virtual clock what would happen, and records it in a ledger of its own,
+    `.jobledger/dry-run.db`, where the dry run before makes room.  Without a seed, scenario or recording everything goes well.
+
     \b
       jobledger run examples/job_prep_release.yaml
       jobledger run job.json --json | jq .job.state
+      jobledger run job.yaml --executor dry-run --plan table
+      jobledger run job.yaml --executor dry-run --seed 7 --scenario examples/scenarios/storm.yaml
     """
+    if dry is not None:
+        found = run_dry(file, dry, ledger, durability, leave_active=leave_active, quiet=quiet, as_json=as_json)
+        sys.exit(_status(found.job, interrupted=False))
     job_file = load(file)
     if durability == "relaxed":
         click.echo("jobledger: durability is relaxed: a power cut may lose the last events", err=True)

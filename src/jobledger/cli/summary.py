@@ -12,12 +12,15 @@ from ..core.world import Job, World
 from ..engine import DEFAULT_LEDGER, DEFAULT_ROOT
 from .common import counted
 from .progress import finalizer_text, run_text
+from .render import dry_run_text
 
 _FAILURES_SHOWN_MAX: Final = 20
 
 
-def print_summary(world: World, job: Job, *, root: Path, ledger: Path, explain: bool) -> None:
-    """Tell what became of a job; with `explain`, also why it is not further."""
+def print_summary(world: World, job: Job, *, root: Path | None, ledger: Path, explain: bool) -> None:
+    """Tell what became of a job; with `explain`, also why it is not further.  Without a `root` there is no output to be found."""
+    if world.dry_run:
+        click.echo(f"\n{dry_run_text(world)}")
     counts = f"{job.succeeded} succeeded, {job.counts['completed'] - job.succeeded} failed"
     unfinished = len(job.tasks) - job.counts["completed"]
     reason = f" ({job.terminate_reason})" if job.terminate_reason is not None else ""
@@ -40,8 +43,10 @@ def print_summary(world: World, job: Job, *, root: Path, ledger: Path, explain: 
     if explain:
         for entry in explain_state(world, job.id, None):
             click.echo(f"\n{entry.text}")
-    pool = job.spec.pool_info.pool_id
-    click.echo(f"\nOutput: {root}/{pool}/<node>/workitems/{job.id}/job-1/<task>/stdout.txt   (jobledger log {job.id} <task>{_options(root, ledger)})")
+    click.echo()
+    if root is not None:
+        where = f"{root}/{job.spec.pool_info.pool_id}/<node>/workitems/{job.id}/job-1/<task>/stdout.txt"
+        click.echo(f"Output: {where}   (jobledger log {job.id} <task>{_options(root, ledger)})")
     click.echo(f"Ledger: {ledger}   (jobledger events --ledger {shlex.quote(str(ledger))})")
 
 

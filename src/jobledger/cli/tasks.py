@@ -11,12 +11,12 @@ from ..core.events import JobCreated
 from ..core.ids import JobId, TaskId
 from ..core.specs import JobSpec
 from ..jobfile import folder_of, parse_tasks, read
-from ..views import task_view
+from ..views import dry_run_view, task_view
 from . import render
 from .asking import ask_engine, asking, reason_option
 from .common import ListingGroup, counted, json_option, ledger_option, opened, print_json
 from .complete import job_ids, task_ids
-from .looking import job_in, now, print_lines, replayed
+from .looking import job_in, now_in, print_lines, replayed
 from .selecting import Wanted, has_metadata, metadata_option
 
 TASK_STATES: Final = ("active", "preparing", "running", "completed", "succeeded", "failed")
@@ -54,6 +54,7 @@ def list_tasks(job: str, state: str | None, metadata: tuple[Wanted, ...], ledger
     with opened(ledger) as store:
         world, position = replayed(store)
         found = job_in(store, world, job)
+        at = now_in(store, world)
     result = {"succeeded": "success", "failed": "failure"}.get(state or "")
     chosen = [
         task
@@ -62,9 +63,9 @@ def list_tasks(job: str, state: str | None, metadata: tuple[Wanted, ...], ledger
         and has_metadata(task.spec.metadata, metadata)
     ]
     if as_json:
-        print_json({"tasks": [task_view(found, task, world) for task in chosen], "position": position})
+        print_json(dry_run_view(world) | {"tasks": [task_view(found, task, world) for task in chosen], "position": position})
     elif chosen:
-        print_lines(render.task_table(chosen, now()))
+        print_lines(render.task_table(chosen, at))
     else:
         click.echo(f"job {job} has no tasks" + (f" that are {state}" if state is not None else "") + (" with that metadata" if metadata else ""))
 
