@@ -93,7 +93,7 @@ def test_a_refused_request_leaves_no_event(instant, pool_spec, shell_job, shell_
                     await engine.request(request)
                 assert refused.value.code == code
             assert (engine.position, engine.store.head().position) == (before, before)
-            assert "there are: instant, local" in await _refusal(engine, q.CreatePool(spec=pool_spec(executor="carrier-pigeon")))
+            assert "there are: dry-run, instant, local" in await _refusal(engine, q.CreatePool(spec=pool_spec(executor="carrier-pigeon")))
 
     asyncio.run(scenario())
 
