@@ -1,7 +1,7 @@
 """The errors, split by whose fault it is, so that a caller knows what to do about one.
 
 The caller's: `RequestRefused` (nothing was recorded).  The store's: `StoreError`, `AppendConflict`, `LeaseLost`,
-`LedgerBusy`.  The executor's: `ExecutorError`.  The placement policy's:
+`LedgerBusy`, `EngineGone`.  The executor's: `ExecutorError`.  The placement policy's:
 `PolicyError`.  A damaged or foreign ledger: `LedgerCorrupt`, `UnknownEventType`,
 `LedgerTooNew`.  Ours: `ImpossibleEvent`, `RulesDoNotSettle`.  A task that exits 1 is an event and never an exception.
 """
@@ -39,6 +39,10 @@ class LeaseLost(StoreError):
 
 class LedgerBusy(StoreError):
     """Another engine holds the ledger's lease."""
+
+
+class EngineGone(StoreError):
+    """The engine that drove the ledger is gone; another one may be opened."""
 
 
 class ExecutorError(JobledgerError):
