@@ -39,6 +39,7 @@ from .keeper import SecretKeeper
 from .plugins import executor_names, make_executor
 from .recorder import Arrival, Recorder, of_report, subject_of
 from .replay import replay
+from .snapshots import SnapshotKeeper, held
 from .subscribe import subscribe
 from .surroundings import Surroundings, here
 
@@ -83,6 +84,7 @@ class Engine(Asks):
         self._watchers: list[asyncio.Task[ExecutorError]] = []
         self._secrets = SecretKeeper.of(store, world)
         self._recorder = Recorder(store, world, lease, store.head(), self._secrets, policy)
+        self._snapshots: Final = SnapshotKeeper(store, held(store))
         self._launched_before = world.next_execution
         """Executions below this number may have been given to an executor before; later ones are given once, by `_dispatch`."""
         self._arrivals: deque[Arrival] = deque()
@@ -236,6 +238,7 @@ class Engine(Asks):
             if self._failure is None:
                 self._recorder.note(EngineStopped(epoch=self._lease.epoch), self._time())
                 self._recorder.commit()
+                self._snapshots.close(self._world, self._recorder.head.position)
         finally:
             with contextlib.suppress(StoreError):  # What stopped the engine may stop this too; then the lease runs out by itself.
                 self._store.release_lease(self._lease)
@@ -329,6 +332,7 @@ class Engine(Asks):
                 self._begin_again(taken)
                 return
             self._dispatch()
+            self._snapshots.consider(self._world, self._recorder.head.position)
             turned, self._turned = self._turned, asyncio.Event()
             turned.set()
 

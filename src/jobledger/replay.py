@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import islice
 
+from . import snapshots
 from .core.advance import reconsider
 from .core.errors import ImpossibleEvent
 from .core.events import STORED
@@ -16,13 +17,15 @@ STORY_MAX = 8
 
 
 def replay(store: EventStore, *, until: int | None = None, hear: Callable[[RecordedEvent], None] | None = None) -> tuple[World, Micros]:
-    """The world after position `until` (or all of it), and when its last event was recorded (0 for an empty ledger).  `hear` is told each event.
+    """The world after position `until` (or all of it), and when its last event was recorded (0 for an empty ledger).
 
+    `hear` is told each event, from the first; without it a snapshot that fits saves what came before it, the check of the chain included.
     Raises `LedgerCorrupt`, and `ImpossibleEvent` with the entity's last events where the ledger tells an impossible story.
     """
-    world, at, position = World(), Micros(0), 0
+    snapshot = snapshots.load(store, until=until) if hear is None else None
+    world, at, position = (World(), Micros(0), 0) if snapshot is None else (snapshot.world, snapshot.at, snapshot.position)
     try:
-        for recorded in store.read(until=until):
+        for recorded in store.read(after=position, until=until):
             position, at = recorded.position, recorded.recorded_at
             evolve(world, recorded.event, at)
             if hear is not None:
