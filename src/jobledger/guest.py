@@ -66,6 +66,7 @@ class Guest(Asks):
             store.close()
             raise
         guest._following = asyncio.create_task(guest._follow(), name="jobledger guest")
+        guest._following.add_done_callback(guest._over)
         return guest
 
     async def request(self, request: q.Request, *, actor: str = "embedder") -> int:
@@ -128,17 +129,17 @@ class Guest(Asks):
         """Fold what the engine appends, until it is gone."""
         loop = asyncio.get_running_loop()
         ask_at = loop.time() + ALIVE_S
-        try:
-            while True:
-                await self._catch_up()
-                if loop.time() >= ask_at:
-                    await self._see_that_it_lives()
-                    ask_at = loop.time() + ALIVE_S
-                await asyncio.sleep(POLL_S)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever it is, whoever waits is told
-            self._failure = error
+        while True:
+            await self._catch_up()
+            if loop.time() >= ask_at:
+                await self._see_that_it_lives()
+                ask_at = loop.time() + ALIVE_S
+            await asyncio.sleep(POLL_S)
+
+    def _over(self, following: "asyncio.Task[None]") -> None:
+        """Whatever it was that ended the following, whoever waits is told."""
+        if not following.cancelled():
+            self._failure = following.exception()
             self._turned.set()
 
     async def _see_that_it_lives(self) -> None:
