@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from jobledger.executors.local import LocalExecutor
 from jobledger.executors.local_link import socket_path
 from jobledger.executors.local_nodes import host_boot_id
 from jobledger.testing.crashes import HELD, CrashConformance, Held
-from jobledger.testing.executors import LEDGER_ID
+from jobledger.testing.driver import BOUND_S, LEDGER_ID, POLL_S, lives
 from jobledger.testing.processes import ProcessConformance
 
 HERE = Path(__file__).parent
@@ -39,8 +40,13 @@ class HeldSupervisor:
         self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
+        """Dead is also who waits to be buried: its parent is not ours to hurry."""
+        pid = self._process.pid
         self._process.kill()
-        self._process.wait(20)
+        deadline = time.monotonic() + BOUND_S
+        while lives(pid):
+            assert time.monotonic() < deadline
+            time.sleep(POLL_S)
 
     def end(self) -> None:
         """Leave none behind that stands for ever."""

@@ -18,12 +18,9 @@ machinery goes on or is killed too.  In the latter case an end may be unknown, a
 Each crash is made sure of: a process that did not die where it was to makes the test fail.
 """
 
-import json
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Protocol
@@ -38,6 +35,7 @@ from . import doomed
 from .driver import BOUND_S, NODE, POLL_S, POOL, Driver, Ended, check_reports, driving, read_output, run, stop
 from .elsewhere import address_of
 from .executors import ExecutorSuite
+from .forks import Fork, Forks
 
 CODE: Final = 3
 RUNS_S: Final = 0.3
@@ -84,25 +82,32 @@ class CrashConformance(ExecutorSuite):
     def may_lack(self) -> frozenset[str]:
         return super().may_lack() | NO_MACHINERY.keys()
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def forks(cls) -> Iterator[Forks]:
+        """Where engines come from."""
+        with Forks(address_of(cls)) as forks:
+            yield forks
+
     @pytest.mark.parametrize("point", doomed.POINTS)
-    def test_an_engine_is_killed_when(self, tmp_path: Path, point: str) -> None:
+    def test_an_engine_is_killed_when(self, tmp_path: Path, forks: Forks, point: str) -> None:
         command_line = self.ends(tmp_path, 1, code=CODE, after_s=RUNS_S)
-        recorded = self._die(tmp_path, command_line, point)
+        recorded = self._die(forks, tmp_path, command_line, point)
         end = self._go_on(tmp_path, command_line, recorded, boots=point == "booting")
         self._check_end(tmp_path, end, known=self.adopts)
 
-    def test_an_engine_is_killed_as_it_recovers(self, tmp_path: Path) -> None:
+    def test_an_engine_is_killed_as_it_recovers(self, tmp_path: Path, forks: Forks) -> None:
         """And the next one too, before either has learnt anything."""
         command_line = self.ends(tmp_path, 1, code=CODE, after_s=RUNS_S)
-        recorded = self._die(tmp_path, command_line, "start reported")
+        recorded = self._die(forks, tmp_path, command_line, "start reported")
         for _ in range(2):
-            assert self._die(tmp_path, command_line, doomed.RECOVERING, recorded) == []
+            assert self._die(forks, tmp_path, command_line, doomed.RECOVERING, recorded) == []
         self._check_end(tmp_path, self._go_on(tmp_path, command_line, recorded), known=self.adopts)
 
-    def test_an_engine_is_killed_as_it_stops_a_program(self, tmp_path: Path) -> None:
+    def test_an_engine_is_killed_as_it_stops_a_program(self, tmp_path: Path, forks: Forks) -> None:
         """The next one asks for the stop again, whether or not it has been under way."""
         command_line = self.stays(tmp_path, 1)
-        recorded = self._die(tmp_path, command_line, doomed.STOPPING)
+        recorded = self._die(forks, tmp_path, command_line, doomed.STOPPING)
         end = self._go_on(tmp_path, command_line, recorded, stops=True)
         if self.adopts:
             assert isinstance(end, ExecutionExited)
@@ -111,20 +116,20 @@ class CrashConformance(ExecutorSuite):
 
     @pytest.mark.parametrize("then", ["it goes on", "it is killed too"])
     @pytest.mark.parametrize("point", HELD)
-    def test_an_engine_is_killed_while_its_machinery_is_held(self, tmp_path: Path, point: str, then: str) -> None:
+    def test_an_engine_is_killed_while_its_machinery_is_held(self, tmp_path: Path, forks: Forks, point: str, then: str) -> None:
         killed = then == "it is killed too"
-        end = self._crash_while_held(tmp_path, point, killed=killed)
+        end = self._crash_while_held(forks, tmp_path, point, killed=killed)
         if killed and self.known_when_killed is not None:
             assert isinstance(end, ExecutionExited if point in self.known_when_killed else ExecutionLost)
         self._check_end(tmp_path, end, known=not killed)
 
-    def _crash_while_held(self, folder: Path, point: str, *, killed: bool) -> Ended:
+    def _crash_while_held(self, forks: Forks, folder: Path, point: str, *, killed: bool) -> Ended:
         """Kill the engine while the machinery stands at `point`, and then perhaps that too; how the execution ended, as the next engine learns it."""
         command_line = self.ends(folder, 1, code=CODE, after_s=RUNS_S)
-        with self.need(f"hold: {point}", self.hold(folder, point)) as held, self._engine(folder, command_line, doomed.NEVER, None) as engine:
+        with self.need(f"hold: {point}", self.hold(folder, point)) as held:
+            engine = self._engine(forks, folder, command_line, doomed.NEVER, None)
             try:
-                _wait_until(lambda: held.reached() or engine.poll() is not None, f"the machinery is {point}")
-                assert held.reached(), f"the engine ended by itself: {engine.communicate()}"
+                _wait_until(held.reached, f"the machinery is {point}")
             finally:
                 engine.kill()
             recorded = _recorded(engine, doomed.NEVER)
@@ -136,7 +141,7 @@ class CrashConformance(ExecutorSuite):
 
     # --- helpers ---
 
-    def _engine(self, folder: Path, command_line: str, point: str, recorded: Sequence[str] | None) -> "subprocess.Popen[str]":
+    def _engine(self, forks: Forks, folder: Path, command_line: str, point: str, recorded: Sequence[str] | None) -> Fork:
         order = {
             "suite": attrs.asdict(address_of(type(self))),
             "folder": str(folder),
@@ -144,16 +149,13 @@ class CrashConformance(ExecutorSuite):
             "point": point,
             "recorded": recorded,
         }
-        words = [sys.executable, "-m", doomed.__name__, json.dumps(order)]
-        return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        told = folder / "told"
+        told.unlink(missing_ok=True)
+        return forks.start(f"{doomed.__name__}:main", order, told=told)
 
-    def _die(self, folder: Path, command_line: str, point: str, recorded: Sequence[str] | None = None) -> list[str]:
+    def _die(self, forks: Forks, folder: Path, command_line: str, point: str, recorded: Sequence[str] | None = None) -> list[str]:
         """Let an engine die at `point`; what it had recorded."""
-        with self._engine(folder, command_line, point, recorded) as engine:
-            try:
-                return _recorded(engine, point)
-            finally:
-                engine.kill()
+        return _recorded(self._engine(forks, folder, command_line, point, recorded), point)
 
     def _go_on(self, folder: Path, command_line: str, recorded: Sequence[str], *, boots: bool = False, stops: bool = False) -> Ended:
         """Be the engine that comes after it; how the execution ended, held to be said again in the same way."""
@@ -200,13 +202,14 @@ class CrashConformance(ExecutorSuite):
         assert not self.living(folder, 1)
 
 
-def _recorded(engine: "subprocess.Popen[str]", point: str) -> list[str]:
+def _recorded(engine: Fork, point: str) -> list[str]:
     """What an engine had recorded when it died, which must have been of SIGKILL and at `point`."""
-    said, complaints = engine.communicate(timeout=2 * BOUND_S)
+    status = engine.wait()
+    said = engine.told.read_text()
+    assert status == -signal.SIGKILL, f"it did not die when {point}: {said}"
     facts = said.splitlines()
-    assert engine.returncode == -signal.SIGKILL, f"it did not die when {point}: {complaints}"
     if point != doomed.NEVER:
-        assert facts.pop() == "dies", f"it died before it was {point}: {complaints}"
+        assert facts.pop() == "dies", f"it died before it was {point}: {said}"
     return facts
 
 

@@ -1,13 +1,11 @@
 """The engine's part in a process of its own, which kills itself with SIGKILL at a named point: see `crashes`.
 
-    python -m jobledger.testing.doomed ORDER        # JSON: the suite's class, folder, command line, point, and what an engine before recorded
-
-What a real engine would have recorded when it died is what was printed: a line for each fact, `started` and `ended`, flushed at once.
-The last line is `dies`, just before the end, so that nobody takes another death for this one.
+It is told the suite's class, the folder, the command line, the point, and what an engine before recorded (`main`).  What a real engine would
+have recorded when it died is what was printed: a line for each fact, `started` and `ended`, flushed at once.  The last line is `dies`, just
+before the end, so that nobody takes another death for this one.
 """
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -104,10 +102,7 @@ async def play(driver: Doomed, point: str, command_line: str, recorded: Sequence
 
 
 def main(order: dict[str, Any]) -> None:
+    """Called in a process of its own (`forks`)."""
     suite = find(Address(**order["suite"]))()
     folder = Path(order["folder"])
     suite.in_loop(play(Doomed(suite.make_executor(folder)), order["point"], order["command_line"], order["recorded"]))
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))

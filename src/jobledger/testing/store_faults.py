@@ -6,9 +6,10 @@ test fail.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -17,8 +18,9 @@ from jobledger.core.errors import AppendConflict, LeaseLost, StoreError
 from jobledger.core.ids import Micros
 from jobledger.core.ports import EventStore, Head, Lease, NewEvent
 
+from . import torn
+from .forks import Forks
 from .store_kit import BATCH, BOUND_S, NOW, TTL, StoreSuite, append, batch_of, new_event, new_reply, new_request
-from .torn import BATCH_TORN, DYING, Writers
 
 _STEP_BYTES: Final = 40_000
 """More than a writer adds to the files before its append, or the limit would never overtake them; less than the append itself, so as to hit it often."""
@@ -35,39 +37,45 @@ class StoreFaults(StoreSuite):
 
     # --- writers that die ---
 
-    def test_a_batch_whose_writer_is_killed_is_whole_or_not_there(self, store: EventStore) -> None:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def forks(cls) -> Iterator[Forks]:
+        """Where writers come from."""
+        with Forks() as forks:
+            yield forks
+
+    def test_a_batch_whose_writer_is_killed_is_whole_or_not_there(self, store: EventStore, tmp_path: Path, request: pytest.FixtureRequest) -> None:
         """SIGKILL while the store takes the events, or the replies, from what it was given."""
-        with Writers(self.need("opener", self.opener(store))) as writers:
-            for point in DYING:
-                assert not self._torn(store, writers, point)
+        opener = self.need("opener", self.opener(store))
+        for point in torn.DYING:
+            assert not self._torn(store, opener, request.getfixturevalue("forks"), point, tmp_path / "told")
         self._check_usable(store)
 
-    def test_a_batch_that_is_torn_in_writing_is_whole_or_not_there(self, store: EventStore) -> None:
+    def test_a_batch_that_is_torn_in_writing_is_whole_or_not_there(self, store: EventStore, tmp_path: Path, request: pytest.FixtureRequest) -> None:
         """The system kills the writer as one of its files grows past a limit, which is raised little by little until the append comes through."""
         opener = self.need("opener", self.opener(store))
         deaths = 0
-        with Writers(opener) as writers:
-            for limit in range(0, _LIMITS_MAX * _STEP_BYTES, _STEP_BYTES):
-                if self._torn(store, writers, f"bytes {limit}"):
-                    break
-                deaths += 1
-            else:
-                pytest.fail(f"no append came through with {_LIMITS_MAX * _STEP_BYTES} bytes")
+        for limit in range(0, _LIMITS_MAX * _STEP_BYTES, _STEP_BYTES):
+            if self._torn(store, opener, request.getfixturevalue("forks"), f"bytes {limit}", tmp_path / "told"):
+                break
+            deaths += 1
+        else:
+            pytest.fail(f"no append came through with {_LIMITS_MAX * _STEP_BYTES} bytes")
         assert deaths >= _DEATHS_MIN, "the writer was not killed in its work"
         self._check_usable(store)
 
-    def _torn(self, store: EventStore, writers: Writers, point: str) -> bool:
+    def _torn(self, store: EventStore, opener: Callable[[], EventStore], forks: Forks, point: str, told: Path) -> bool:
         """Have a writer die at `point`, and hold its batch to be whole or not there, for those who have the ledger open and who open it; True if it survived."""
         before = list(store.read())
         request = f"after {len(before)}"
         if not store.pending_requests():
             store.put_request(new_request(request))
-        survived = writers.append(point, request)
+        survived = torn.append(forks, opener, store, point, request, told=told)
         with closing(self.open_again(store)) as again:
             after = list(again.read())
             assert after == list(store.read())
             assert after[: len(before)] == before
-            assert len(after) - len(before) in (0, BATCH_TORN)
+            assert len(after) - len(before) in (0, torn.BATCH_TORN)
             recorded = len(after) > len(before)
             assert recorded or not survived
             assert again.head() == store.head()

@@ -143,7 +143,9 @@ def _tail(store: EventStore, until: int) -> tuple[list[RecordedEvent], list[int]
     ends: list[int] = []
     while len(seen) < until:
         assert store.wait(after=len(seen), timeout_s=BOUND_S)
-        seen.extend(store.read(after=len(seen)))
+        fresh = list(store.read(after=len(seen)))
+        assert fresh, "it was said that there is more, and there was not"
+        seen.extend(fresh)
         ends.append(len(seen))
     return seen, ends
 
@@ -170,5 +172,5 @@ def _follow(store: EventStore, stream: str | None, done: threading.Event) -> lis
         last = done.is_set()
         if store.wait(after=len(seen), timeout_s=0 if last else 0.02):
             seen.extend(store.read(after=len(seen), stream=stream))
-        elif last:
+        if last:
             return seen

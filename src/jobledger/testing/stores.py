@@ -191,7 +191,7 @@ class EventStoreConformance(StoreFaults, StoreRaces):
             store.append([new_event()], expected=0, lease=lease)
         assert append(store, again, 1).position == 1
 
-    def test_an_engine_that_was_replaced_cannotappend(self, store: EventStore, other: EventStore, lease: Lease) -> None:
+    def test_an_engine_that_was_replaced_cannot_append(self, store: EventStore, other: EventStore, lease: Lease) -> None:
         append(store, lease, 1)
         taken = other.acquire_lease("engine-2", now=Micros(NOW + TTL), ttl=TTL)
         store.put_request(new_request())
