@@ -49,7 +49,7 @@ def test_each_broken_promise_is_found_by_the_tests_that_are_named(name: str, tmp
     wanted = expected(module)
     assert failed.keys() == wanted.keys()
     wrong = {kind: sorted(failed[kind] ^ must) for kind, (must, may) in wanted.items() if not must <= failed[kind] <= must | may}
-    assert wrong == {}, printed
+    assert wrong == {}, f"{wrong}\n{printed}"
 
 
 @pytest.mark.parametrize("name", ["wrong_executors", "wrong_stores"])

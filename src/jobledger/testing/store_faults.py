@@ -26,14 +26,15 @@ _STEP_BYTES: Final = 40_000
 """More than a writer adds to the files before its append, or the limit would never overtake them; less than the append itself, so as to hit it often."""
 _DEATHS_MIN: Final = 3
 _LIMITS_MAX: Final = 200
-_THEFT_S: Final = 0.1
-"""How long an append is held up for the thief to come in between: a store that lets nobody in is in no hurry."""
 _BATCH_FILLING: Final = 50
 _BATCHES_FILLING_MAX: Final = 2_000
 
 
 class StoreFaults(StoreSuite):
     """Inherit `stores.EventStoreConformance`."""
+
+    theft_s: float = 0.1
+    """How long an append is held up for a thief to come in between; it is waited for in full where the store lets nobody in."""
 
     # --- writers that die ---
 
@@ -109,7 +110,7 @@ class StoreFaults(StoreSuite):
         """Either the append was first, and the thief found its events there; or it was late, and nothing of it is recorded."""
         store.put_request(new_request())
         with ThreadPoolExecutor(1) as threads:
-            theft = _Theft(other, batch_of("robbed"))
+            theft = _Theft(other, batch_of("robbed"), self.theft_s)
             thief = threads.submit(theft.steal)
             try:
                 told: Head | None = store.append(theft, expected=0, lease=lease, replies=[new_reply()])
@@ -167,8 +168,9 @@ class StoreFaults(StoreSuite):
 class _Theft(Sequence[NewEvent]):
     """Events that have the lease stolen while they are looked at."""
 
-    def __init__(self, store: EventStore, events: Sequence[NewEvent]) -> None:
+    def __init__(self, store: EventStore, events: Sequence[NewEvent], theft_s: float) -> None:
         self._store = store
+        self._theft_s = theft_s
         self._events = events
         self.begin = threading.Event()
         self.tried = False
@@ -185,7 +187,7 @@ class _Theft(Sequence[NewEvent]):
     def __iter__(self) -> Iterator[NewEvent]:
         self.tried = True
         self.begin.set()
-        self._done.wait(_THEFT_S)
+        self._done.wait(self._theft_s)
         return iter(self._events)
 
     def __getitem__(self, index: int) -> NewEvent:  # type: ignore[override]  # no store needs slices
