@@ -279,10 +279,6 @@ class TestCommitsHalves(OnDisk):
         "test_a_batch_whose_writer_is_killed_is_whole_or_not_there",
         "test_a_batch_that_is_torn_in_writing_is_whole_or_not_there",
     )
-    at_times = (
-        "test_a_full_disk_records_nothing_and_is_no_end",
-        "test_a_lease_stolen_in_the_midst_of_an_append",
-    )
 
 
 class TestCommitsHalvesOnAFullDisk(OnFullDisk):
