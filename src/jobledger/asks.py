@@ -1,11 +1,16 @@
-"""What can be asked of an engine, a method for each request: the part of `Engine` that embedding programs read first."""
+"""What can be asked of an engine, a method for each request: the part of `Engine` that embedding programs read first.
+
+`Session` is that and the world that comes of it, for those who need no more of an engine: it may be another process's (`guest`).
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .core import requests as q
 from .core.ids import Duration, JobId, NodeId, PoolId, TaskId
+from .core.ports import EventStore
 from .core.specs import DisableTasks, JobConstraints, JobSpec, MetadataItem, NodeOption, OnAllTasksComplete, PoolInfo, PoolSpec, TaskSpec
+from .core.world import World
 
 
 class Asks(ABC):
@@ -125,3 +130,30 @@ class Asks(ABC):
     async def reactivate_task(self, job: JobId, task: TaskId, *, reason: str = "", actor: str = "embedder") -> int:
         """Run a task again that failed, with all its retries anew."""
         return await self.request(q.ReactivateTask(job=job, task=task, reason=reason), actor=actor)
+
+
+class Session(Asks):
+    """Who can be asked, and whose world can be seen: an `Engine`, or a `Guest` of one that another process drives."""
+
+    @abstractmethod
+    async def until(self, condition: Callable[[World], bool], *, timeout_s: float | None = None) -> None:
+        """Come back as soon as the world fulfils `condition`.  Raises `TimeoutError`, or the error that stopped the engine."""
+
+    @property
+    @abstractmethod
+    def world(self) -> World:
+        """The world as the ledger has it; to be read and never changed, and not across an `await`."""
+
+    @property
+    @abstractmethod
+    def store(self) -> EventStore:
+        """The ledger, to read."""
+
+    @property
+    @abstractmethod
+    def position(self) -> int:
+        """The position of the last event that this world has."""
+
+    async def wait(self, job: JobId, *, timeout_s: float | None = None) -> None:
+        """Come back when the job is completed or gone.  Raises `TimeoutError`, or the error that stopped the engine."""
+        await self.until(lambda world: job not in world.jobs or world.jobs[job].state == "completed", timeout_s=timeout_s)

@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+from .asks import Session
 from .core.errors import RequestRefused
 from .core.ids import JobId
 from .core.world import Job, World
-from .engine import Engine
 
 
 class Interrupts:
@@ -35,7 +35,7 @@ class Interrupts:
 
 
 async def to_the_end(
-    engine: Engine, job_id: JobId, interrupts: Interrupts, say: Callable[[str], None], *, actor: str, leave_active: bool = False, alone: bool = False
+    engine: Session, job_id: JobId, interrupts: Interrupts, say: Callable[[str], None], *, actor: str, leave_active: bool = False, alone: bool = False
 ) -> bool:
     """Wait until the job is over, ending it where it does not end by itself; whether whoever waits left before that.
 
@@ -63,7 +63,7 @@ async def to_the_end(
         interrupts.wake.clear()
 
 
-async def _first(engine: Engine, job_id: JobId, wake: asyncio.Event, *, disabled: bool) -> None:
+async def _first(engine: Session, job_id: JobId, wake: asyncio.Event, *, disabled: bool) -> None:
     """Until the job is over, stuck or complete, comes to be disabled or is so no more, or the user wants something."""
 
     def changed(world: World) -> bool:

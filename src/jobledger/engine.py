@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from . import __version__, identities, needs, opening
-from .asks import Asks
+from .asks import Session
 from .core import owed
 from .core import requests as q
 from .core.advance import Decided, settle
@@ -30,7 +30,7 @@ from .core.errors import AppendConflict, ExecutorError, JobledgerError, RequestR
 from .core.events import EngineStarted, EngineStopped
 from .core.execution import pool_of, run_command
 from .core.failure import FailureInfo
-from .core.ids import SECOND, JobId, Micros, NodeId, PoolId
+from .core.ids import SECOND, Micros, NodeId, PoolId
 from .core.ports import EventStore, Executor, Head, InboxRequest, Lease, PlacementPolicy, RecordedEvent
 from .core.reports import ExecutionNotStarted, ExecutionStarted, Report
 from .core.world import World
@@ -56,7 +56,7 @@ START_LINGER_S: Final = 0.005
 """How long the report of a start may wait for company: short programs end within it, and then one commit serves for both."""
 
 
-class Engine(Asks):
+class Engine(Session):
     """Drives one ledger.  Use as `async with await Engine.open(...) as engine`; every method belongs to the loop it was opened in."""
 
     def __init__(
@@ -186,10 +186,6 @@ class Engine(Asks):
                     return
                 self._check_open()
                 await self._turned.wait()
-
-    async def wait(self, job: JobId, *, timeout_s: float | None = None) -> None:
-        """Come back when the job is completed or gone.  Raises `TimeoutError`, or the error that stopped the engine."""
-        await self.until(lambda world: job not in world.jobs or world.jobs[job].state == "completed", timeout_s=timeout_s)
 
     def subscribe(self, *, after: int = 0) -> AsyncGenerator[RecordedEvent, None]:
         """Every event after a position, and then those to come."""

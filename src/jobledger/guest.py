@@ -11,11 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from .asks import Asks
+from .asks import Session
 from .core import requests as q
 from .core.errors import EngineGone, LedgerBusy, RequestRefused
 from .core.evolve import evolve
-from .core.ids import JobId
 from .core.ports import EventStore
 from .core.world import Agenda, World
 from .eventstore import SqliteStore
@@ -37,7 +36,7 @@ _TURN: Final = 500
 """Events after which the rest of the program has a turn while it catches up."""
 
 
-class Guest(Asks):
+class Guest(Session):
     """Use as `async with await Guest.open(ledger) as guest`; every method belongs to the loop it was opened in."""
 
     def __init__(self, store: SqliteStore, world: World, position: int) -> None:
@@ -70,7 +69,7 @@ class Guest(Asks):
         return guest
 
     async def request(self, request: q.Request, *, actor: str = "embedder") -> int:
-        """See `Asks.request`; the world has what came of it when this comes back.  Raises `EngineGone` and `LedgerBusy` (no answer in time) too."""
+        """See `Session.request`; the world has what came of it when this comes back.  Raises `EngineGone` and `LedgerBusy` (no answer in time) too."""
         self._check()
         try:
             reply = await asyncio.to_thread(ask, self._store, request, actor=actor, timeout_s=ANSWER_S)
@@ -92,10 +91,6 @@ class Guest(Asks):
             while not condition(self._world):
                 self._check()
                 await self._turned.wait()
-
-    async def wait(self, job: JobId, *, timeout_s: float | None = None) -> None:
-        """Come back when the job is completed or gone.  Raises as `until` does."""
-        await self.until(lambda world: job not in world.jobs or world.jobs[job].state == "completed", timeout_s=timeout_s)
 
     @property
     def world(self) -> World:

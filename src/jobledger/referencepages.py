@@ -11,7 +11,7 @@ import click
 
 import jobledger
 
-from .asks import Asks
+from .asks import Asks, Session
 from .cli import main
 from .core.events import STORED, Event
 from .core.machines import MACHINES
@@ -153,7 +153,7 @@ def _methods(thing: Any) -> list[str]:
     if not inspect.isclass(thing) or attrs.has(thing) or issubclass(thing, BaseException):
         return []
     lines = []
-    ours = [base for base in thing.__mro__ if base is thing or base is Asks]
+    ours = [base for base in thing.__mro__ if base in {thing, Asks, Session}]
     members = {name: member for base in ours for name, member in vars(base).items() if base is thing or name not in vars(thing)}
     for name, member in members.items():
         function = member.__func__ if isinstance(member, classmethod | staticmethod) else member

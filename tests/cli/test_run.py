@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from jobledger import BlockingEngine, SqliteStore
+from jobledger import SqliteStore
 from jobledger.core import events as e
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "job_prep_release.yaml"
@@ -271,14 +271,6 @@ def test_a_pool_that_nobody_made_is_a_mistake_of_the_file(invoke, folder):
     result = invoke("run", "job.json")
     assert result.exit_code == 2
     assert "no pool 'elsewhere'" in result.stderr
-
-
-def test_a_ledger_in_use_is_left_alone(invoke, write, folder):
-    with BlockingEngine(LEDGER) as engine:
-        before = engine.position
-        result = invoke("run", write("true"))
-        assert (result.exit_code, "drives this ledger already" in result.stderr) == (4, True)
-        assert engine.position == before
 
 
 def test_a_damaged_ledger_is_not_driven(invoke, write, folder):

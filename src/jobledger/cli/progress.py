@@ -12,11 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..asks import Session
 from ..core import events as e
 from ..core.events import Event
 from ..core.ids import JobId, place_name
 from ..core.world import Job, Run, World
-from ..engine import Engine
 
 _REFRESH_S: Final = 0.125
 _COUNTS_EVERY_S: Final = 2.0
@@ -31,7 +31,7 @@ class Quiet:
     def say(self, text: str) -> None:
         """Not even this."""
 
-    def catch_up(self, engine: Engine) -> None:
+    def catch_up(self, engine: Session) -> None:
         """Nor this."""
 
 
@@ -46,7 +46,7 @@ class Progress:
         self._counts = ""
         self._counted_at = 0.0
 
-    def catch_up(self, engine: Engine) -> None:
+    def catch_up(self, engine: Session) -> None:
         """A line for each event worth one since the last time; a live view shows the world instead."""
         if not self.live:
             for recorded in engine.store.read(after=self.seen, until=engine.position):
@@ -76,7 +76,7 @@ class Progress:
 
 
 @asynccontextmanager
-async def watch(engine: Engine, progress: Progress | Quiet, *, after: int) -> AsyncIterator[None]:
+async def watch(engine: Session, progress: Progress | Quiet, *, after: int) -> AsyncIterator[None]:
     """Show what the ledger gets after position `after` for as long as the block runs, and then what is left of it."""
     if isinstance(progress, Quiet):
         yield
@@ -90,7 +90,7 @@ async def watch(engine: Engine, progress: Progress | Quiet, *, after: int) -> As
         await asyncio.wait([showing])
 
 
-async def _show_lines(engine: Engine, progress: Progress) -> None:
+async def _show_lines(engine: Session, progress: Progress) -> None:
     try:
         while True:
             progress.catch_up(engine)
@@ -100,7 +100,7 @@ async def _show_lines(engine: Engine, progress: Progress) -> None:
         progress.catch_up(engine)
 
 
-async def _show_view(engine: Engine, progress: Progress) -> None:
+async def _show_view(engine: Session, progress: Progress) -> None:
     with Live(console=progress.console, auto_refresh=False, transient=True) as live:
         try:
             while True:

@@ -5,18 +5,20 @@ import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import click
 
 from ..core.checks import Mistake
-from ..core.errors import RequestRefused
+from ..core.errors import EngineGone, LedgerBusy, RequestRefused
+from ..core.ids import JobId
 from ..core.world import Job, World
 from ..ending import Interrupts, to_the_end
 from ..engine import Engine
 from ..eventstore import Durability
+from ..guest import Guest
 from ..jobfile import JobFile, JobFileError, load
 from ..sealing import SecretStore
 from ..views import status_document
@@ -28,6 +30,9 @@ from .summary import print_summary
 
 _IDLE_LOOKS: Final = 10
 """Looks in a row, a tenth of a second apart, at which an engine has nothing to do before `--until-idle` believes it."""
+
+_RETRY_S: Final = 0.1
+"""How long to wait where an engine was there and is not."""
 
 durability_option = click.option(
     "--durability",
@@ -59,6 +64,8 @@ def run(
     its release runs.
 
     Ctrl-C ends the job in good order: its release runs.  A second Ctrl-C detaches: what runs goes on, and the same command resumes.
+
+    Where an engine drives the ledger already, it is asked to run the job, and waited for; if it goes before the end, this takes over.
 
     With --executor dry-run nothing is run: the same engine decides on a virtual clock what would happen, and records it in a ledger of its own,
     `.jobledger/dry-run.db`, where the dry run before makes room.  Without a seed, scenario or recording everything goes well.
@@ -107,37 +114,64 @@ def engine(ledger: Path, root: Path, durability: Durability, until_idle: bool, q
 async def _run(
     job_file: JobFile, ledger: Path, root: Path, durability: Durability, *, leave_active: bool, quiet: bool, as_json: bool, resume: str
 ) -> int:
-    job_id = job_file.job.id
+    progress: Progress | Quiet = Quiet() if quiet or as_json else Progress(job_file.job.id)
     # Signals are heeded before the ledger is taken: from then on it has to be let go in good order.
-    async with _interrupts() as interrupts, await Engine.open(ledger, root=root, durability=durability) as engine:
-        if interrupts.count or interrupts.detach:
-            return INTERRUPTED
-        with SecretStore.of(engine.store) as secrets:
-            _refuse_other_specification(engine.world, secrets.sealed(job_file))
-        before = engine.position
-        progress: Progress | Quiet = Quiet() if quiet or as_json else Progress(job_id)
-        if (known := engine.world.jobs.get(job_id)) is not None and known.state == "completed":
-            progress.say(f"job {job_id} has ended already, so nothing is run")
-        if job_file.pool is not None:
-            await engine.create_pool(job_file.pool, actor=actor())
-        await engine.submit(job_file.job, job_file.tasks, actor=actor())
-        async with watch(engine, progress, after=before):
+    async with _interrupts() as interrupts:
+        while True:
+            try:
+                async with await _engine_or_guest(ledger, root, durability, progress) as engine:
+                    if interrupts.count or interrupts.detach:
+                        return INTERRUPTED
+                    detached = await _see_through(engine, job_file, interrupts, progress, leave_active=leave_active)
+                    _tell(engine, job_file.job.id, root, ledger, as_json=as_json)
+                    if detached:
+                        click.echo(f"jobledger: detached{_goes_on(engine)}.  Resume with: {resume}", err=True)
+                    return _status(engine.world.jobs.get(job_file.job.id), interrupted=interrupts.count > 0)
+            except EngineGone as gone:
+                progress.say(f"{gone}: taking over")
 
-            def say(text: str) -> None:
-                progress.catch_up(engine)
-                progress.say(text)
 
-            detached = await to_the_end(engine, job_id, interrupts, say, actor=actor(), leave_active=leave_active)
-        job = engine.world.jobs.get(job_id)
-        if as_json and job is not None:
-            print_json(status_document(engine.world, job_id, engine.position))
-        elif job is not None:
-            print_summary(engine.world, job, root=root, ledger=ledger, explain=job.state != "completed")
-        else:
-            click.echo(f"jobledger: job {job_id} was deleted before its end", err=True)
-        if detached:
-            click.echo(f"jobledger: detached{_goes_on(engine)}.  Resume with: {resume}", err=True)
-        return _status(job, interrupted=interrupts.count > 0)
+async def _engine_or_guest(ledger: Path, root: Path, durability: Durability, progress: Progress | Quiet) -> Engine | Guest:
+    """The engine of the ledger, or a guest of the one that drives it already.  Raises what opening them raises."""
+    while True:
+        try:
+            return await Engine.open(ledger, root=root, durability=durability)
+        except LedgerBusy:
+            with suppress(EngineGone):  # In just this moment: then there is one to be opened.
+                guest = await Guest.open(ledger)
+                progress.say(f"an engine drives {ledger} already: it is asked, and waited for")
+                return guest
+        await asyncio.sleep(_RETRY_S)
+
+
+async def _see_through(engine: Engine | Guest, job_file: JobFile, interrupts: Interrupts, progress: Progress | Quiet, *, leave_active: bool) -> bool:
+    """Submit the job file and wait for the job's end; whether the user left before that."""
+    job_id, before = job_file.job.id, engine.position
+    with SecretStore.of(engine.store) as secrets:
+        _refuse_other_specification(engine.world, secrets.sealed(job_file))
+    if (known := engine.world.jobs.get(job_id)) is not None and known.state == "completed":
+        progress.say(f"job {job_id} has ended already, so nothing is run")
+    if job_file.pool is not None:
+        await engine.create_pool(job_file.pool, actor=actor())
+    await engine.submit(job_file.job, job_file.tasks, actor=actor())
+    async with watch(engine, progress, after=before):
+
+        def say(text: str) -> None:
+            progress.catch_up(engine)
+            progress.say(text)
+
+        return await to_the_end(engine, job_id, interrupts, say, actor=actor(), leave_active=leave_active)
+
+
+def _tell(engine: Engine | Guest, job_id: JobId, root: Path, ledger: Path, *, as_json: bool) -> None:
+    job = engine.world.jobs.get(job_id)
+    if as_json and job is not None:
+        print_json(status_document(engine.world, job_id, engine.position))
+    elif job is not None:
+        its_root = Path(engine.world.engine_root) if isinstance(engine, Guest) else root  # Where the engine that ran it keeps files.
+        print_summary(engine.world, job, root=its_root, ledger=ledger, explain=job.state != "completed")
+    else:
+        click.echo(f"jobledger: job {job_id} was deleted before its end", err=True)
 
 
 def _refuse_other_specification(world: World, job_file: JobFile) -> None:
@@ -155,7 +189,7 @@ def _refuse_other_specification(world: World, job_file: JobFile) -> None:
             raise RequestRefused("JobExists", told)
 
 
-def _goes_on(engine: Engine) -> str:
+def _goes_on(engine: Engine | Guest) -> str:
     return f"; what runs goes on ({counted(len(engine.world.executions), 'program')})" if engine.world.executions else ""
 
 
