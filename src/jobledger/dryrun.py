@@ -130,7 +130,7 @@ def dry_run(
     store = _open(ledger, ledger_id_of(job_file, made_from), replace=replace, durability=durability)
     try:
         fortune = made_from.fortune()
-        around, executors = _surroundings(store, made_from), _executors(store, job_file, fortune)
+        around, executors = surroundings_of(store, made_from), _executors(store, job_file, fortune)
     except BaseException:
         store.close()
         raise
@@ -151,6 +151,28 @@ def ledger_id_of(job_file: JobFile, assumptions: Assumptions) -> str:
     for spec in (job_file.pool, job_file.job, *job_file.tasks):
         digest.update(repr(spec).encode(errors="surrogatepass"))
     return digest.hexdigest()[:8]
+
+
+def surroundings_of(store: EventStore, made_from: Assumptions) -> Surroundings:
+    """The surroundings of a dry run's engine, of which nothing is this machine's: the running loop's time, which goes on where the ledger's ends.
+
+    For an engine of one's own on a `virtual` loop: `Engine.open(store, executors={...}, surroundings=surroundings_of(store, made_from))`.
+    """
+    position = store.head().position
+    last = next((recorded.recorded_at for recorded in store.read(after=position - 1)), Micros(0)) if position else Micros(0)
+    begin = max(made_from.start, last)
+    names = _names(position)
+    return Surroundings(
+        clock=lambda: begin + _virtual_now(),
+        host=ACTOR,
+        pid=0,
+        boot_id="",
+        owner=new_name(),  # This one is nowhere in a ledger that was let go of, and tells others who drives it meanwhile.
+        lease_ttl=None,
+        inbox_poll_s=None,
+        new_identity=lambda: next(names),
+        dry_run=made_from.mark,
+    )
 
 
 # --- the ledger -----------------------------------------------------------------------------------------------
@@ -191,25 +213,6 @@ def _look_at(path: Path, *, replace: bool) -> None:
 
 
 # --- the run --------------------------------------------------------------------------------------------------
-
-
-def _surroundings(store: EventStore, made_from: Assumptions) -> Surroundings:
-    """Those of a dry run, of which nothing is this machine's; time goes on where the ledger's ends."""
-    position = store.head().position
-    last = next((recorded.recorded_at for recorded in store.read(after=position - 1)), Micros(0)) if position else Micros(0)
-    begin = max(made_from.start, last)
-    names = _names(position)
-    return Surroundings(
-        clock=lambda: begin + _virtual_now(),
-        host=ACTOR,
-        pid=0,
-        boot_id="",
-        owner=new_name(),  # This one is nowhere in a ledger that was let go of, and tells others who drives it meanwhile.
-        lease_ttl=None,
-        inbox_poll_s=None,
-        new_identity=lambda: next(names),
-        dry_run=made_from.mark,
-    )
 
 
 def _names(position: int) -> Iterator[str]:

@@ -42,10 +42,16 @@ def parse_scenario(data: object, *, source: str = "scenario") -> Scenario:
     found, wrong = structure(written_short.spelt_out({} if data is None else data), Scenario)
     mistakes += [Mistake(path=written_short.as_written(mistake.path), text=mistake.text) for mistake in wrong]
     if found is not None:
-        mistakes += _check(found)
+        seen = [mistake.path for mistake in mistakes]
+        mistakes += [mistake for mistake in _check(found) if not any(_is_below(path, mistake.path) for path in seen)]
     if mistakes or found is None:
         raise JobFileError(source, mistakes)
     return found
+
+
+def _is_below(path: str, place: str) -> bool:
+    """Whether a mistake at `path` may be why something looks wrong at `place`, which is the same or has it inside."""
+    return path == place or path.startswith((f"{place}.", f"{place}["))
 
 
 class _Short:
