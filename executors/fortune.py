@@ -68,8 +68,7 @@ class Span:
 class LaunchRule:
     """What becomes of the launches that fit: those of these kinds, jobs, tasks, nodes, command lines and attempts, in this time.
 
-    What is not said fits all.  `probability` is the share of those that fit to which the rule applies; the rest go on to the next rule.
-    At most one way to end is given.
+    What is not said fits all.  At most one way to end is given.
     """
 
     kinds: tuple[ExecutionKind, ...] = ()
@@ -94,9 +93,9 @@ class LaunchRule:
 
 @frozen(kw_only=True)
 class NodeRule:
-    """What happens to each of the nodes that fit, once (`at`, from the beginning) or again and again (`mean_time_between`, on the average).
+    """What happens to each of the nodes that fit: once, or again and again.
 
-    With `back_after` the node comes back after that time; without it a node that is unusable, lost or preempted stays so.
+    A node that is unusable, lost or preempted comes back only where it is said when.
     """
 
     nodes: tuple[str, ...] = ()

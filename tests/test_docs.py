@@ -1,14 +1,18 @@
 """The documents: links lead somewhere, examples run, and pages made from code say what the code does."""
 
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from click.testing import CliRunner
 
-from jobledger import docsgen, jobfile, plaindata
+from jobledger import docsgen, jobfile, plaindata, scenariofile
+from jobledger.cli import main
 
 TOP = Path(__file__).parents[1]
 PAGES = sorted([*(TOP / "docs").rglob("*.md"), *TOP.glob("*.md"), TOP / "tests" / "README.md"])
@@ -48,7 +52,7 @@ def examples() -> Iterator[Example]:
 
 
 def job_files() -> Iterator[Example]:
-    """Every block of YAML in a page: a job file or a part of one, as a reader would paste it."""
+    """Every block of YAML in a page: a job file or a part of one, or a scenario file, as a reader would paste it."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for block in FENCE.finditer(text):
@@ -108,7 +112,21 @@ def test_a_job_file_in_a_page_is_right(example: Example, tmp_path: Path, monkeyp
     monkeypatch.setenv("API_TOKEN", "what a page reads from the environment")
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "db-password").write_text("what a page reads from a file\n")
-    jobfile.parse(as_job_file(plaindata.read_yaml(textwrap.dedent(example.text))), source=example.page, base=tmp_path)
+    data = plaindata.read_yaml(textwrap.dedent(example.text))
+    if data.keys() & {"launches", "bootDuration"}:
+        scenariofile.parse_scenario(data, source=example.page)
+    else:
+        jobfile.parse(as_job_file(data), source=example.page, base=tmp_path)
+
+
+def test_the_output_in_the_page_about_dry_runs_is_that_of_a_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(TOP / "examples")
+    blocks = [(block["language"], block["text"]) for block in FENCE.finditer((TOP / "docs" / "how-to" / "dry-run.md").read_text(encoding="utf-8"))]
+    shown = [(command, output) for (first, command), (second, output) in pairwise(blocks) if (first, second) == ("sh", "text")]
+    assert len(shown) == 2
+    for command, output in shown:
+        assert CliRunner().invoke(main, shlex.split(command)[1:]).stdout == output
 
 
 def test_the_pages_made_from_code_are_current() -> None:

@@ -12,6 +12,7 @@ from .diagrams import state_machines_markdown
 from .guarantees import guarantees_markdown
 from .jobschema import job_file_reference_markdown, json_schema
 from .referencepages import api_markdown, cli_markdown, events_markdown
+from .scenarioschema import scenario_reference_markdown, scenario_schema
 
 
 def pages() -> dict[str, str]:
@@ -23,6 +24,8 @@ def pages() -> dict[str, str]:
         "docs/reference/guarantees.md": guarantees_markdown(),
         "docs/reference/job-file.md": job_file_reference_markdown(),
         "docs/reference/job-file.schema.json": json.dumps(json_schema(), indent=2) + "\n",
+        "docs/reference/scenario-file.md": scenario_reference_markdown(),
+        "docs/reference/scenario-file.schema.json": json.dumps(scenario_schema(), indent=2) + "\n",
         "docs/reference/state-machines.md": state_machines_markdown(),
     }
 

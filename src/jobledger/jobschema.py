@@ -72,7 +72,7 @@ _OUTPUTS: Final = "Files that are uploaded when the program has ended."
 MEANINGS: Final[dict[type, dict[str, str]]] = {
     specs.PoolSpec: {
         "id": "Name of the pool in its ledger. Its nodes are named after it.",
-        "executor": "What runs the command lines: `local` for processes on this machine, or the name of an installed executor.",
+        "executor": "What runs the command lines: `local` for processes on this machine, `dry-run` to pretend in real time, or the name of an installed executor.",
         "nodes": "How many nodes the pool has.",
         "taskSlotsPerNode": "How many tasks a node runs at the same time, or fewer where they require several slots each.",
         "taskSchedulingPolicy": "How tasks are shared out among the nodes.",
