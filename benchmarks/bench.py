@@ -1,6 +1,6 @@
 """Measure jobledger beside the limits of the machine it runs on.
 
-    python benchmarks/bench.py [--rounds 3] [--quick] [--json FILE]
+    python benchmarks/bench.py [--rounds 3] [--quick] [--large] [--json FILE]
 
 Every figure is taken in several rounds, in turn with its limit; what counts is the ratio, because machines differ and are shared.
 """
@@ -11,6 +11,7 @@ import os
 import platform
 import sqlite3
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +21,9 @@ import measures as m
 from attrs import asdict, frozen
 
 from jobledger import __version__
+
+FLAT_MAX = 1.3
+"""How much more an event may cost in the largest dry run than in the smallest."""
 
 
 @frozen
@@ -131,6 +135,32 @@ def flatness(folder: Path, rounds: int, scale: int) -> list[dict[str, Any]]:
     return rows
 
 
+def simulations(folder: Path, rounds: int, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Dry runs of growing size on ten thousand nodes, each in a process of its own: the round with the least processor time of each."""
+    rows = []
+    for count in sizes:
+        costs = []
+        for number in range(rounds):
+            m.progress(f"dry run of {count:,} tasks: round {number + 1} of {rounds}")
+            command = [sys.executable, m.HERE / "scale.py", str(count), "--folder", str(folder)]
+            costs.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        rows.append(min(costs, key=lambda cost: cost["cpu_us_per_event"]))
+    return rows
+
+
+def show_simulations(rows: list[dict[str, Any]]) -> None:
+    """The figures of dry runs as a Markdown table, and how flat the cost of an event is."""
+    print("\n| dry run, tasks | nodes | events | seconds | CPU, µs an event | wall, µs an event | most memory, MiB | ledger, MiB |")
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for row in rows:
+        print(
+            f"| {row['tasks']:,} | {row['nodes']:,} | {row['events']:,} | {row['seconds']:.0f} | {row['cpu_us_per_event']:.1f} "
+            f"| {row['us_per_event']:.1f} | {row['peak_mib']:,.0f} | {row['ledger_mib']:,.0f} |"
+        )
+    first, last = rows[0]["cpu_us_per_event"], rows[-1]["cpu_us_per_event"]
+    print(f"\nThe largest costs {last / first:.2f} times as much an event as the smallest; the target is {FLAT_MAX} at most.")
+
+
 def show(rows: list[Row], flat: list[dict[str, Any]]) -> None:
     """The figures as two Markdown tables."""
     print("| what | jobledger | limit on the same machine | ratio (lowest to highest) |")
@@ -153,6 +183,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure jobledger beside the limits of this machine.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a tenth of the size: a check that it works, not a measurement")
+    parser.add_argument("--large", action="store_true", help="also a dry run of a million tasks: some minutes, and two gigabytes")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--folder", type=Path, help="where the ledgers and files are put (default: the system's temporary folder)")
     options = parser.parse_args()
@@ -161,7 +192,10 @@ def main() -> int:
         folder = Path(name)
         rows = core_rows(options.rounds, scale) + ledger_rows(folder, options.rounds, scale) + process_rows(folder, options.rounds, scale)
         flat = flatness(folder, options.rounds, scale)
+        sizes = (10_000 // scale, 100_000 // scale)
+        dry = simulations(folder, 1, (*sizes, 1_000_000) if options.large else sizes)
     show(rows, flat)
+    show_simulations(dry)
     if options.json is not None:
         machine = {
             "cpus": os.cpu_count(),
@@ -170,7 +204,9 @@ def main() -> int:
             "sqlite": sqlite3.sqlite_version,
             "jobledger": __version__,
         }
-        options.json.write_text(json.dumps({"machine": machine, "rows": [asdict(row) for row in rows], "cost_per_task": flat}, indent=2) + "\n")
+        options.json.write_text(
+            json.dumps({"machine": machine, "rows": [asdict(row) for row in rows], "cost_per_task": flat, "dry_runs": dry}, indent=2) + "\n"
+        )
     return 0
 
 
