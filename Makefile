@@ -2,7 +2,7 @@
 # Needs make and Python 3.11 or newer; uses uv where it is installed, and venv and pip where it is not.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types docs docs-check bench clean
+.PHONY: help run test verify check lint types docs docs-check bench clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -10,6 +10,7 @@ SAMPLE ?= examples/job_prep_release.yaml
 # Two processes are no faster than one on one core, and worksteal evens out slow tests; `make test PYTEST_ARGS=-x` runs in one.
 PYTEST_ARGS ?= -n auto --dist worksteal
 BENCH_ARGS ?=
+VERIFY_ARGS ?=
 
 # An environment is as good as pyproject.toml, so its stamp carries that file's checksum: a second `make` installs nothing.
 SUM := $(shell cksum < pyproject.toml | tr -d ' ')
@@ -24,6 +25,9 @@ run: $(RUNTIME) ## run the sample job on this machine: two nodes, eight tasks, p
 
 test: $(DEVELOPMENT) ## run all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+verify: $(DEVELOPMENT) ## look at every state of small worlds, which takes ten minutes; VERIFY_ARGS=--list lists them
+	$(BIN)/python -m jobledger.testing.exhaustive $(VERIFY_ARGS)
 
 check: lint types docs-check test ## all that has to be right before a change is merged
 

@@ -67,6 +67,8 @@ class Machine:
 class ModelExecutor:
     machines: dict[NodeId, Machine] = Factory(lambda: {ENGINE_HOST: Machine(up=True)})
     programs: dict[ExecutionId, Program] = Factory(dict)
+    asked: dict[ExecutionId, c.RunCommand] = Factory(dict)
+    """Launches that were ever on their way: the engine may have died since."""
     queues: dict[NodeId, list[c.Command]] = Factory(dict)
     """Commands under way, in order for each node."""
     reports: list[r.Report] = Factory(list)
@@ -114,6 +116,7 @@ class ModelExecutor:
         if isinstance(command, c.RunCommand):
             wanted = self.users.get((command.launch.job or command.launch.pool, command.launch.task))
             self._complain_if(command.launch.user != wanted, f"{command.launch.task} is to run as {command.launch.user} and not as {wanted}")
+            self.asked.setdefault(command.launch.execution, command)
         self.queues.setdefault(node, []).append(command)
 
     def deliver(self, node: NodeId, *, again: bool = False, launches: bool = True, obeys: bool = True, uploads: bool = True) -> None:
@@ -137,7 +140,7 @@ class ModelExecutor:
     def hand_over(self, index: int, *, again: bool = False) -> r.Report:
         """The report that arrives now, `again` if it will come once more."""
         report = self.reports[index] if again else self.reports.pop(index)
-        if isinstance(report, r.ExecutionExited):
+        if isinstance(report, r.ExecutionExited | r.ExecutionNotStarted):
             self.heard.add(report.execution)
         return report
 
@@ -186,12 +189,11 @@ class ModelExecutor:
             machine.spoiled = True
         elif fault != "unusable":
             machine.reachable = False
-            for command in self.queues.pop(node, []):
-                if isinstance(command, c.RunCommand) and command.launch.execution not in self.programs:
-                    self._program(command, "lost")  # Nobody can say that it did not run.
-            for report in self.reports:
-                if isinstance(report, r.ExecutionExited) and report.execution not in self.heard:
-                    self._unsee(self.programs[report.execution], node)
+            self.queues.pop(node, None)
+            self._doubt_what_was_asked(node)
+            for number, program in self.programs.items():
+                if isinstance(program.last_word, r.ExecutionExited) and number not in self.heard:
+                    self._unsee(program, node)
         if fault == "preempted":
             machine.up = False
             for program in self._on(node):
@@ -387,6 +389,15 @@ class ModelExecutor:
         """The program ran, or nobody can say that it did not: the node's disk shows it."""
         if program.visit is not None:
             self.machines.setdefault(program.launch.node, Machine()).done.add((program.kind, *program.visit[:2]))
+
+    def _doubt_what_was_asked(self, node: NodeId) -> None:
+        """Of launches that were asked for on a node that is lost nobody can say that they did not run, unless the engine heard it before."""
+        for number, command in self.asked.items():
+            program = self.programs.get(number)
+            if command.launch.node == node and program is None:
+                self._program(command, "lost")
+            elif command.launch.node == node and program is not None and program.state in {"forbidden", "failed"} and number not in self.heard:
+                self._doubt(Program(_KIND[type(command)], command.launch, self._visit(command.launch), "lost"))
 
     def _doubt(self, program: Program) -> None:
         """Nobody can say that the program did not run, and it has to be taken for one that did."""

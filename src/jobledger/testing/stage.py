@@ -20,7 +20,7 @@ from jobledger.core.deadlines import next_deadline
 from jobledger.core.decide import ClockAdvanced, Stimulus
 from jobledger.core.errors import JobledgerError, RequestRefused
 from jobledger.core.evolve import evolve
-from jobledger.core.ids import SECOND, ExecutionId, JobId, Micros, NodeId
+from jobledger.core.ids import SECOND, Duration, ExecutionId, JobId, Micros, NodeId
 from jobledger.core.invariants import Auditor, Violation
 from jobledger.core.machine import ABSENT
 from jobledger.core.subjects import moves
@@ -50,6 +50,9 @@ class Broken(AssertionError):
 class Stage:
     """One ledger under all judges.  `rows` gathers the rows that were taken, over as many stages as share it."""
 
+    tick = Duration(SECOND // 10)
+    """How much time passes with each stimulus."""
+
     def __init__(self, rows: set[RowTaken] | None = None) -> None:
         self.world = World()
         self.shadow = World()
@@ -68,7 +71,7 @@ class Stage:
 
     def take(self, stimulus: Stimulus) -> list[Decided] | None:
         """Let the stimulus happen, judge what comes of it and send the commands that follow.  None for a request that was refused."""
-        self.now = Micros(self.now + SECOND // 10)
+        self.now = Micros(self.now + self.tick)
         try:
             batch = advance(self.world, stimulus, self.now)
         except RequestRefused as refusal:
@@ -114,7 +117,7 @@ class Stage:
 
     def start_engine(self) -> None:
         """An engine says that it has started, and in which boot of its host."""
-        self.now = Micros(self.now + SECOND // 10)
+        self.now = Micros(self.now + self.tick)
         batch = [Decided(e.EngineStarted(version="0", host="host", pid=1, epoch=self.host_boots, boot_id=f"boot-{self.host_boots}"), None)]
         evolve(self.world, batch[0].event, self.now)
         settle(self.world, self.now, batch)
