@@ -13,6 +13,7 @@ from jobledger.core.specs import OutputFile, OutputFileContainer, OutputFileDest
 from jobledger.executors.dry_run import DryRunExecutor
 from jobledger.executors.fortune import Fortune, LaunchRule, NodeRule, Scenario, Span
 from jobledger.plugins import make_executor
+from jobledger.testing.crashes import NO_MACHINERY, CrashConformance
 from jobledger.testing.driver import NODE, POOL, driving, launch, run, stop
 from jobledger.testing.executors import ExecutorConformance
 from jobledger.virtual import NothingLeft, run_virtually
@@ -30,16 +31,17 @@ RULES: Final = (
     *CODES,
     lasting("ends * 0", 0),
     lasting("ends * 0.2", 0.2),
+    lasting("ends * 0.3", 0.3),
 )
 
 
-class TestDryRunExecutor(ExecutorConformance):
+class TestDryRunExecutor(ExecutorConformance, CrashConformance):
     """What it pretends to run ends with it, so nothing is adopted; and nothing can tell from outside what runs."""
 
     adopts = False
     missing = "missing"
     output = None
-    not_applicable = {"folders": "what runs nowhere leaves no files"}  # noqa: RUF012 - the suite's own, never changed
+    not_applicable = {"folders": "what runs nowhere leaves no files", **NO_MACHINERY}  # noqa: RUF012 - the suite's own, never changed
 
     def make_executor(self, folder):
         return DryRunExecutor(Fortune(scenario=Scenario(launches=RULES)))
@@ -58,6 +60,10 @@ class TestDryRunExecutor(ExecutorConformance):
 
     def living(self, folder, number):
         return None
+
+
+def test_a_dry_run_is_spared_what_needs_files_or_processes():
+    assert TestDryRunExecutor.not_applicable.keys() == {"folders", *NO_MACHINERY}
 
 
 def play(scene, *, launches=(), nodes=(), boot=0):

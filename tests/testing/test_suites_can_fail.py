@@ -13,6 +13,7 @@ import pytest
 
 HERE = Path(__file__).parent
 TOP = HERE.parents[1]
+WRONG = ("wrong_crashes", "wrong_executors", "wrong_stores")
 
 Failed = Mapping[str, frozenset[str]]
 
@@ -42,7 +43,7 @@ def expected(module: Path) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
     return {name: (frozenset(kind.caught_by), frozenset(getattr(kind, "at_times", ()))) for name, kind in classes.items()}
 
 
-@pytest.mark.parametrize("name", ["wrong_executors", "wrong_stores"])
+@pytest.mark.parametrize("name", WRONG)
 def test_each_broken_promise_is_found_by_the_tests_that_are_named(name: str, tmp_path: Path) -> None:
     module = HERE / f"{name}.py"
     failed, printed = failures(module, tmp_path)
@@ -52,7 +53,7 @@ def test_each_broken_promise_is_found_by_the_tests_that_are_named(name: str, tmp
     assert wrong == {}, f"{wrong}\n{printed}"
 
 
-@pytest.mark.parametrize("name", ["wrong_executors", "wrong_stores"])
+@pytest.mark.parametrize("name", WRONG)
 def test_every_class_but_the_right_one_breaks_something(name: str) -> None:
     text = (HERE / f"{name}.py").read_text(encoding="utf-8")
     written = {node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef) and node.name.startswith("Test")}
