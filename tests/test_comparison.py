@@ -21,7 +21,7 @@ def recorded(s, *, dry=""):
     return ledger_of([(start, s.log[0][1]), *s.log])
 
 
-def begun(*tasks, script=None, nodes=1, whole=False, start=BEGIN, job="j"):
+def begun(*tasks, script=None, nodes=1, whole=False, start=BEGIN, job="j", preparation=None):
     """A scenario in which the job has just been submitted; a task is an id, or a spec."""
     s = Scenario(script)
     s.now = start
@@ -30,7 +30,7 @@ def begun(*tasks, script=None, nodes=1, whole=False, start=BEGIN, job="j"):
         id=job,
         pool_info=PoolInfo(pool_id="p"),
         on_all_tasks_complete="terminatejob",
-        job_preparation_task=PreparationSpec(command_line="prepare") if whole else None,
+        job_preparation_task=PreparationSpec(command_line="prepare") if whole else preparation,
         job_release_task=ReleaseSpec(command_line="release") if whole else None,
     )
     specs = tuple(TaskSpec(id=task, command_line="work") if isinstance(task, str) else task for task in tasks)
@@ -100,6 +100,21 @@ def test_tries_do_not_matter_where_the_end_is_the_same():
     lines = list(table(found))
     assert "succeeded -> failed, exit 1" in lines[1]
     assert lines[2].endswith("succeeded (only real)")
+
+
+def test_what_belongs_to_a_node_is_paired_by_its_node():
+    """Preparation fails once on another node than planned."""
+    tries = PreparationSpec(command_line="prepare", constraints=TaskConstraints(max_task_retry_count=1))
+    planned, real = (ran("t1", "t2", nodes=2, preparation=tries, script={f"jobpreparation@{node}": [Exits(1), Exits(0)]}) for node in ("p-1", "p-2"))
+    found = compare(planned, real)
+    preparations = [pair for pair in found.pairs if pair.row.kind == "preparation"]
+    assert {(pair.row.node, pair.row.attempt, pair.planned is not None, pair.real is not None) for pair in preparations} == {
+        ("p-1", 1, True, True),
+        ("p-1", 2, True, False),
+        ("p-2", 1, True, True),
+        ("p-2", 2, False, True),
+    }
+    assert all(pair.planned.node == pair.real.node for pair in preparations if pair.planned is not None and pair.real is not None)
 
 
 def test_what_is_in_one_only_is_counted_and_a_task_that_is_missing_is_a_difference():

@@ -5,10 +5,21 @@ import json
 import pytest
 
 from jobledger.core.errors import ImpossibleEvent, RequestRefused
-from jobledger.core.events import EngineStarted, NodeBooted, NodeRemoved
+from jobledger.core.events import EngineStarted, ExecutionEnded, NodeBooted, NodeRemoved
 from jobledger.core.ids import SECOND, Duration, Micros
 from jobledger.core.reports import ExecutionExited
-from jobledger.core.requests import CreatePool, DeleteJob, DisableJob, EnableJob, PatchJob, RebootNode, ResizePool, SubmitJob, TerminateJob
+from jobledger.core.requests import (
+    CreatePool,
+    DeleteJob,
+    DisableJob,
+    EnableJob,
+    PatchJob,
+    ReactivateTask,
+    RebootNode,
+    ResizePool,
+    SubmitJob,
+    TerminateJob,
+)
 from jobledger.core.specs import (
     FinalizerSpec,
     JobConstraints,
@@ -208,6 +219,26 @@ def test_a_job_that_is_not_over_is_planned_up_to_its_last_event(begin):
     assert plan.tasks == {"t1": TaskResult(end="unfinished"), "t2": TaskResult(end="unfinished")}
 
 
+def test_a_task_that_was_reactivated_has_no_end_yet(begin):
+    s = begin({"t1": [Exits(3), Hangs()]})
+    submit(s, "t1", whole=False, on_all_tasks_complete="noaction")
+    s.run()
+    assert plan_of(ledger_of(s.log), "j").tasks["t1"] == TaskResult(end="failed", exit_code=3, failure="FailureExitCode")
+    s.finish(ReactivateTask(job="j", task="t1"))
+    assert plan_of(ledger_of(s.log), "j").tasks["t1"] == TaskResult(end="unfinished")
+
+
+def test_a_clock_that_was_set_back_makes_nothing_end_before_it_began(begin):
+    s = begin({"t1": Hangs()})
+    submit(s, "t1", whole=False)
+    s.run()
+    back = Micros(s.now - SECOND)
+    over = ExecutionEnded(execution=1, job="j", task="t1", node="p-1", exit_code=0, signal=None, stopped=False, wall=None)
+    plan = plan_of(ledger_of([*s.log, (over, back)]), "j")
+    assert [(row.start, row.end) for row in plan.rows] == [(1, 1)]
+    assert plan.makespan == 1
+
+
 # --- start tasks ----------------------------------------------------------------------------------------------
 
 
@@ -225,6 +256,18 @@ def test_start_tasks_are_those_of_the_latest_boot_and_of_boots_during_the_job(be
     assert [(row.node, row.outcome) for row in starts if row.start < 0] == [("p-2", "succeeded"), ("p-1", "succeeded")]
     assert [(row.node, row.outcome) for row in starts if row.start > 0] == [("p-2", "succeeded")]
     assert all(row.slots == 0 for row in starts)
+
+
+def test_start_tasks_are_there_once_where_a_job_comes_back_to_a_pool(begin):
+    s = begin(start_task=StartTaskSpec(command_line="start"))
+    s.finish(CreatePool(spec=PoolSpec(id="q", nodes=1, start_task=StartTaskSpec(command_line="start on q"))))
+    submit(s, "t1", whole=False, on_all_tasks_complete="noaction")
+    s.run()
+    s.finish(DisableJob(job="j", disable_tasks="requeue"))
+    for pool in ("q", "p"):
+        s.when(PatchJob(job="j", pool_info=PoolInfo(pool_id=pool)))
+    s.finish(EnableJob(job="j"))
+    assert [(row.kind, row.node) for row in plan_of(ledger_of(s.log), "j").rows] == [("starttask", "p-1"), ("starttask", "q-1"), ("task", "p-1")]
 
 
 # --- which job ------------------------------------------------------------------------------------------------

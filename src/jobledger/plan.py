@@ -429,7 +429,6 @@ class _Reader:
 
     def _on_never_ran(self, event: e.ExecutionNeverRan) -> None:
         if (row := self._row(event.execution)) is not None:
-            row.start = row.waited = None
             self._end(row, "never-ran")
             row.why = row.why if event.failure is None else event.failure.code
 
@@ -481,7 +480,7 @@ def offset(at: Duration) -> str:
 
 def peak_of(spans: Iterable[tuple[int, int]]) -> int:
     """The most of `spans`, from a start to before an end, that there are at one time; one that is empty counts for none."""
-    moments = sorted(moment for start, end in spans for moment in ((start, 1), (end, -1)) if start < end)
+    moments = sorted(moment for start, end in spans for moment in ((start, 1), (end, -1)))
     peak = now = 0
     for _, step in moments:  # At one moment ends come before starts, since -1 is less than 1.
         now += step

@@ -65,7 +65,7 @@ fi"""
 _FUNCTIONS: Final = """
 case $1 in /*) plan_root=$1 ;; *) plan_root=./$1 ;; esac
 mkdir -p -- "$plan_root"
-plan_root=$(CDPATH= cd -- "$plan_root" && pwd -P && echo .)
+plan_root=$(cd -- "$plan_root" && pwd -P && echo .)
 plan_root=${plan_root%??}
 
 # What this script finds of another task's variables is not passed on.
