@@ -65,6 +65,8 @@ class LiveExecution:
     """A launch without an outcome yet."""
 
     requested: e.ExecutionRequested
+    requested_at: Micros
+    """The program starts no earlier; it may have started earlier than the ledger came to know it."""
     confirmed_at: Micros | None = None
     stop: e.StopThen | None = None
 
@@ -444,7 +446,7 @@ def _record_execution(history: History, event: e.Event, at: Micros) -> None:
     match event:
         case e.ExecutionRequested():
             history.last_execution = max(history.last_execution, event.execution)
-            history.executions[event.execution] = LiveExecution(event)
+            history.executions[event.execution] = LiveExecution(event, at)
             if (node := history.nodes.get(event.node)) is not None:
                 node.live[event.execution] = None
             if event.job is not None and (job := history.jobs.get(event.job)) is not None:

@@ -29,8 +29,8 @@ def no_silence_without_its_limit(history: History, seen: Seen) -> Iterator[str]:
     limit = history.silent_limit(live.requested)
     if limit is None:
         yield f"execution {event.execution} may be silent"
-    elif live.confirmed_at is None or seen.at < live.confirmed_at + limit:
-        yield f"execution {event.execution} started at {live.confirmed_at}, may be silent for {limit} and is ended at {seen.at}"
+    elif live.confirmed_at is None or seen.at < live.requested_at + limit:  # It is silent from its start, which is told late.
+        yield f"execution {event.execution} was requested at {live.requested_at}, may be silent for {limit} and is ended at {seen.at}"
 
 
 @invariant(

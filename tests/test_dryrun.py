@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
-from jobledger import Engine, JobId, RequestRefused, jobfile
+from jobledger import Engine, JobId, RequestRefused, here, jobfile
 from jobledger.core import events as e
 from jobledger.core.ids import SECOND, Duration
+from jobledger.core.invariants import audit
 from jobledger.dryrun import DEFAULT_START, WITHHELD, Assumptions, dry_run
+from jobledger.executors.dry_run import DryRunExecutor
 from jobledger.executors.fortune import LaunchRule, NodeRule, Scenario, Span
+from jobledger.guest import Guest
 from jobledger.jobfile import JobFileError
 from jobledger.recordings import recordings_of
 
@@ -90,6 +94,46 @@ def test_every_executor_is_pretended():
     }
     with dry_run(jobfile.parse(data)) as found:
         assert (found.job.state, found.job.succeeded, found.job.finalizer.exit_code) == ("completed", 1, 0)
+
+
+STORMY = Scenario(
+    launches=(
+        LaunchRule(probability=0.2, exit_code=1),
+        LaunchRule(probability=0.05, lost=True),
+        LaunchRule(probability=0.05, not_started="BlobNotFound"),
+        LaunchRule(tasks=("t1*",), probability=0.2, hangs=True, silent=True, ignores_stop=True),
+    ),
+    nodes=tuple(
+        NodeRule(fault=fault, mean_time_between=Duration(6 * MINUTE), back_after=None if fault == "wiped" else MINUTE)
+        for fault in ("reboot", "lost", "preempted", "unusable", "wiped")
+    ),
+    boot_duration=Span(fixed=Duration(20 * SECOND)),
+)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_in_any_weather_a_job_comes_to_its_end_and_every_invariant_holds(seed):
+    """Nodes fail in every way every minute, and what is told of them is the engine's own story."""
+    data = {
+        "pool": {"id": "p", "nodes": 6, "taskSlotsPerNode": 2, "startTask": {"commandLine": "x", "maxTaskRetryCount": 2}},
+        "job": {
+            "id": "j",
+            "jobPreparationTask": {"commandLine": "x", "constraints": {"maxTaskRetryCount": 2}},
+            "jobReleaseTask": {"commandLine": "x"},
+            "jobFinalizerTask": {"commandLine": "x"},
+            "onAllTasksComplete": "terminatejob",
+        },
+        "tasks": [
+            {"id": f"t{n}", "commandLine": "x", "constraints": {"maxTaskRetryCount": 3, "maxWallClockTime": "PT10M", "silentTimeout": "PT2M"}}
+            for n in range(40)
+        ],
+    }
+    with dry_run(jobfile.parse(data), Assumptions(seed=seed, scenario=STORMY)) as found:
+        assert (found.job.state, found.left) == ("completed", False)
+        recorded = list(found.store.read())
+    assert audit([(one.event, one.recorded_at) for one in recorded]) == []
+    seen = {type(one.event) for one in recorded}
+    assert {e.NodeUnknown, e.NodePreempted, e.NodeReallocated, e.NodeUnusable, e.NodeReimaging, e.NodeRebooting, e.ExecutionUnresolved} <= seen
 
 
 # --- the same each time ---------------------------------------------------------------------------------------
@@ -201,6 +245,16 @@ def test_a_named_dry_run_is_continued_where_its_time_ends(tmp_path):
         assert times == sorted(times)
         assert times[-1] >= end + MINUTE
         assert second.world.jobs[JobId("j")].state == "completed"
+
+
+def test_nobody_is_the_guest_of_a_dry_run(tmp_path):
+    async def scene():
+        around = evolve(here(), dry_run="seed 7")
+        async with await Engine.open(tmp_path / "dry.db", executors={"local": DryRunExecutor()}, surroundings=around):
+            with pytest.raises(RequestRefused, match="dry run's, and nothing real"):
+                await Guest.open(tmp_path / "dry.db")
+
+    asyncio.run(scene())
 
 
 # --- recordings -----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from .core.ports import EventStore
 from .core.world import Agenda, World
 from .eventstore import SqliteStore
 from .inbox import ask
+from .opening import refuse_other_purpose
 from .owner import certainly_dead
 from .replay import replay
 from .surroundings import wall_clock
@@ -53,13 +54,14 @@ class Guest(Session):
     async def open(cls, ledger: str | PathLike[str]) -> Self:
         """See the world of the engine that drives the ledger at a path.
 
-        Raises `EngineGone` (no engine drives it), `LedgerCorrupt`, `LedgerTooNew`, `StoreError`.
+        Raises `EngineGone` (no engine drives it), `RequestRefused` (a dry run is under way in it), `LedgerCorrupt`, `LedgerTooNew`, `StoreError`.
         """
         store = SqliteStore.open(Path(ledger), create=False)
         try:
             refuse_unless_driven(store)
             position = store.head().position
             world, _ = replay(store, until=position)
+            refuse_other_purpose(world, "")
             guest = cls(store, world, position)
         except BaseException:
             store.close()
