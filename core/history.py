@@ -62,11 +62,10 @@ class Seen:
 
 @define
 class LiveExecution:
-    """A launch without an outcome yet."""
+    """A launch without an outcome yet.  Its program starts no earlier than `requested_at`, and maybe earlier than `confirmed_at`."""
 
     requested: e.ExecutionRequested
     requested_at: Micros
-    """The program starts no earlier; it may have started earlier than the ledger came to know it."""
     confirmed_at: Micros | None = None
     stop: e.StopThen | None = None
 
@@ -74,7 +73,6 @@ class LiveExecution:
 @define
 class TaskFacts:
     """`exited` is the code with which the latest program ended by itself; `failures` counts those that were not 0.
-
     `outcome` is how its latest execution ended, and `limited` tells that this had been asked for by a limit in time.
     """
 
