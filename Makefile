@@ -26,7 +26,7 @@ run: $(RUNTIME) ## run the sample job on this machine: two nodes, eight tasks, p
 test: $(DEVELOPMENT) ## run all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-verify: $(DEVELOPMENT) ## look at every state of small worlds, which takes ten minutes; VERIFY_ARGS=--list lists them
+verify: $(DEVELOPMENT) ## look at every state of small worlds, which takes minutes; VERIFY_ARGS=--list lists them
 	$(BIN)/python -m jobledger.testing.exhaustive $(VERIFY_ARGS)
 
 check: lint types docs-check test ## all that has to be right before a change is merged
