@@ -14,6 +14,7 @@ from jobledger.core.requests import (
     DisableJob,
     DisableScheduling,
     EnableJob,
+    PatchJob,
     ReactivateTask,
     RebootNode,
     ReimageNode,
@@ -21,8 +22,8 @@ from jobledger.core.requests import (
     TerminateJob,
     TerminateTask,
 )
-from jobledger.core.specs import ExitConditions, ExitOptions, JobConstraints, TaskConstraints, TaskSpec
-from jobledger.testing.scenario import Exits, Hangs
+from jobledger.core.specs import ExitConditions, ExitOptions, JobConstraints, PreparationSpec, ReleaseSpec, TaskConstraints, TaskSpec
+from jobledger.testing.scenario import Exits, Hangs, Silent
 
 WHY = "Ann said so"
 OF_T1 = {"job": "j", "task": "t1"}
@@ -311,3 +312,45 @@ def test_an_end_on_request_tells_of_outputs_too(given):
         ("Message", "the task was terminated"),
         ("UploadFailure", "FileUploadMiscError: no space"),
     ]
+
+
+def test_a_stop_without_a_failure_of_its_own_leads_to_one_with_its_cause(given):
+    s = running(given)
+    s.given(stopped("complete", "an older version said so"))
+    assert failed("an older version said so", 143) in s.answer("task", "stopped", 143)
+
+
+def test_what_a_patch_is_for_is_recorded(given):
+    assert given(tasks=()).when(PatchJob(job="j", priority=5, reason=WHY)) == [e.JobPatched(job="j", priority=5, reason=WHY)]
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_a_patched_limit_that_is_over_by_now_ends_the_job(given, later):
+    s = running(given)
+    s.pass_time(SECOND)
+    limit = s.now + 1 - later - s.world.jobs["j"].created_at
+    events = s.when(PatchJob(job="j", constraints=JobConstraints(max_wall_clock_time=limit)))
+    assert e.JobTerminating(job="j", reason="MaxWallClockTimeExpiry") in events
+
+
+def test_a_preparation_that_a_reboot_undoes_says_so(given):
+    s = given(tasks=("t1", "t2"), prep=PreparationSpec(command_line="prepare", rerun_on_node_reboot_after_success=True), script={"t2": Hangs()})
+    s.run()
+    events = s.finish(RebootNode(node="p-1"))
+    assert e.PreparationDue(job="j", node="p-1", cause="the node was rebooted") in events
+
+
+@pytest.mark.parametrize(("wish", "cause"), [(ReimageNode, "the node was reimaged"), (DeallocateNode, "the node was deallocated")])
+def test_a_preparation_and_a_release_that_go_with_the_node_say_so(given, wish, cause):
+    s = given()
+    s.run()
+    events = s.finish(wish(node="p-1"))
+    assert e.PreparationDue(job="j", node="p-1", cause=cause) in events
+    assert e.ReleaseAbandoned(job="j", node="p-1", cause=cause) in events
+
+
+def test_a_release_of_the_widest_scope_is_owed_from_the_moment_its_preparation_is_seen_to_run(given):
+    release = ReleaseSpec(command_line="release", release_scope="attempted")
+    s = given(release=release, script={"jobpreparation": Silent()})
+    s.run()
+    assert e.ReleaseOwed(job="j", node="p-1") in s.answer("preparation", "started")

@@ -4,8 +4,9 @@ import pytest
 
 from jobledger.core.deadlines import next_deadline
 from jobledger.core.decide import ClockAdvanced
+from jobledger.core.events import JobTerminating
 from jobledger.core.ids import SECOND, UNLIMITED_RETENTION
-from jobledger.core.requests import DeleteJob, DisableJob, RebootNode, TerminateJob, TerminateTask
+from jobledger.core.requests import DeleteJob, DeleteTask, DisableJob, EnableJob, RebootNode, TerminateJob, TerminateTask
 from jobledger.core.specs import JobConstraints, PreparationSpec, ReleaseSpec, TaskConstraints, TaskSpec
 from jobledger.testing.scenario import Exits, Hangs, Silent, story
 
@@ -133,3 +134,38 @@ def test_a_job_whose_limit_and_a_tasks_limit_pass_together_ends_once(given):
     s.run()
     told = story(s.pass_time(2 * LIMIT))
     assert told == ["job.terminating j", "execution.stop-requested t1 p-1 complete"]
+
+
+@pytest.mark.parametrize("state", ["active", "disabling", "disabled", "enabling"])
+def test_a_jobs_limit_ends_it_in_any_state_that_is_no_end(given, state):
+    s = given(prep=False, script={"t1": Hangs()}, constraints=JobConstraints(max_wall_clock_time=LIMIT))
+    s.run()
+    if state != "active":
+        s.when(DisableJob(job="j", disable_tasks="wait" if state == "disabling" else "requeue"))
+    if state == "disabled":
+        s.run()
+    if state == "enabling":
+        s.when(EnableJob(job="j"))
+    assert s.world.jobs["j"].state == state
+    assert s.wake()[0] == JobTerminating(job="j", reason="MaxWallClockTimeExpiry")
+
+
+def test_limits_of_what_is_gone_mean_nothing(given):
+    task = TaskSpec(id="t1", command_line="work", constraints=TaskConstraints(max_task_retry_count=1, retry_delay=LIMIT))
+    s = given(prep=False, tasks=(task,), script={"t1": Exits(1)}, constraints=JobConstraints(max_wall_clock_time=3 * LIMIT))
+    s.run()
+    assert next_deadline(s.world) == s.world.task("j", "t1").retry_at
+    s.when(DeleteTask(job="j", task="t1"))
+    assert s.pass_time(2 * LIMIT) == []
+    s.finish(DeleteJob(job="j"))
+    assert "j" not in s.world.jobs
+    assert next_deadline(s.world) is None
+    assert s.pass_time(2 * LIMIT) == []
+
+
+def test_a_retry_of_a_job_that_is_gone_means_nothing(given):
+    task = TaskSpec(id="t1", command_line="work", constraints=TaskConstraints(max_task_retry_count=1, retry_delay=LIMIT))
+    s = given(prep=False, tasks=(task,), script={"t1": Exits(1)})
+    s.run()
+    s.finish(DeleteJob(job="j"))
+    assert s.pass_time(2 * LIMIT) == []

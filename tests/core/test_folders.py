@@ -202,7 +202,8 @@ def again(given, **script):
 
 def test_a_launch_waits_for_the_removal_of_its_folder(given):
     s = again(given)
-    assert [type(command) for command in take_fresh(s.world)] == [RemoveFiles]
+    (removal,) = take_fresh(s.world)
+    assert removal == RemoveFiles(pool="p", node="p-1", job="j", task="t1", before=removal.before)
     reissue(s.world)
     assert [type(command) for command in take_fresh(s.world)] == [RemoveFiles], "nor after a restart"
     waiting = s.live("task")

@@ -3,7 +3,7 @@
 import pytest
 
 from jobledger.core.reports import ExecutionExited, NodeFaulted, NodeReady
-from jobledger.core.requests import CreatePool, RebootNode, ReimageNode, SubmitJob
+from jobledger.core.requests import CreatePool, DisableScheduling, RebootNode, ReimageNode, SubmitJob
 from jobledger.core.specs import PoolSpec, StartTaskSpec
 from jobledger.testing.scenario import CannotStart, Exits, Hangs, Scenario, Vanishes, story
 
@@ -143,3 +143,14 @@ def test_its_success_under_a_reboot_does_not_make_the_node_idle():
     assert story(s.answer("starttask", "exited")) == ["execution.ended starttask p-1", "start-task.completed p-1 success"]
     s.run()
     assert state(s) == "waitingforstarttask"
+
+
+@pytest.mark.parametrize("state", ["idle", "running", "offline"])
+def test_a_start_task_that_nobody_waits_for_runs_again_whatever_the_node_does_meanwhile(given, state):
+    start = StartTaskSpec(command_line="start", wait_for_success=False)
+    s = given(prep=False, pool={"start_task": start}, tasks=("t1",) if state == "running" else (), script={"starttask": Hangs(), "t1": Hangs()})
+    s.run()
+    if state == "offline":
+        s.when(DisableScheduling(node="p-1"))
+    assert s.world.nodes["p-1"].state == state
+    assert story(s.answer("starttask", "lost"))[-3:] == ["start-task.interrupted p-1", "execution.requested starttask p-1", "start-task.started p-1"]
