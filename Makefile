@@ -2,7 +2,7 @@
 # Needs make and Python 3.11 or newer; uses uv where it is installed, and venv and pip where it is not.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test verify check lint types docs docs-check bench clean
+.PHONY: help run test verify check lint types docs docs-check bench mutate clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,11 +11,13 @@ SAMPLE ?= examples/job_prep_release.yaml
 PYTEST_ARGS ?= -n auto --dist worksteal
 BENCH_ARGS ?=
 VERIFY_ARGS ?=
+MUTATE_ARGS ?=
 
 # An environment is as good as pyproject.toml, so its stamp carries that file's checksum: a second `make` installs nothing.
 SUM := $(shell cksum < pyproject.toml | tr -d ' ')
 RUNTIME := $(VENV)/.runtime-$(SUM)
 DEVELOPMENT := $(VENV)/.development-$(SUM)
+MUTATION := $(VENV)/.mutation-$(SUM)
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +48,9 @@ docs-check: $(DEVELOPMENT) ## check that those pages say what the code does
 
 bench: $(DEVELOPMENT) ## run the benchmarks
 	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
+
+mutate: $(MUTATION) ## break the core thousands of times and see which tests notice; takes an hour of CPU time
+	$(BIN)/python benchmarks/mutation.py $(MUTATE_ARGS)
 
 clean: ## remove the environment, caches and builds; ledgers stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
@@ -101,3 +106,9 @@ $(DEVELOPMENT): $(RUNTIME)
 		$(BIN)/python -m pip install --quiet --group dev; \
 	fi
 	@rm -f $(VENV)/.development-*; touch $@
+
+$(MUTATION): $(DEVELOPMENT)
+	@$(find_uv); \
+	if [ -n "$$uv" ]; then uv pip install --quiet --python $(BIN)/python --group mutation; \
+	else $(BIN)/python -m pip install --quiet --group mutation; fi
+	@rm -f $(VENV)/.mutation-*; touch $@

@@ -218,6 +218,13 @@ def test_it_is_told_how_the_job_went(given):
     assert told(s) == {"TERMINATE_REASON": "enough", "TASKS_SUCCEEDED": "2", "TASKS_FAILED": "2", "RELEASES_FAILED": "1"}
 
 
+def test_releases_that_went_well_are_not_counted(given):
+    s = given(job_finalizer_task=LAST)
+    s.run()
+    s.finish(TerminateJob(job="j", reason="enough"))
+    assert told(s)["RELEASES_FAILED"] == "0"
+
+
 def test_a_release_that_was_abandoned_counts_as_failed(given):
     s = given(job_finalizer_task=LAST)
     s.run()

@@ -4,6 +4,7 @@ import pytest
 
 from jobledger.core import placement
 from jobledger.core.advance import advance
+from jobledger.core.errors import PolicyError
 from jobledger.core.explain import explain
 from jobledger.core.limits import PARALLEL_TASKS_MAX
 from jobledger.core.reports import ExecutionExited
@@ -157,9 +158,9 @@ def test_a_task_that_fits_nowhere_now_holds_up_no_smaller_one(given):
 
 
 def test_among_tasks_that_fit_the_order_is_that_of_submission_whatever_they_require(given, task_specs):
-    s = given(slots=4, tasks=(big("a", 4), big("b", 1), big("c", 2), big("d", 1)), prep=False)
+    s = given(slots=4, tasks=(big("d", 4), big("a", 1), big("c", 2), big("b", 1)), prep=False)
     s.run()
-    assert order(s) == ["a", "b", "c", "d"]
+    assert order(s) == ["d", "a", "c", "b"]
 
 
 def test_a_better_job_whose_task_fits_nowhere_holds_up_no_other(given, job_spec, task_specs):
@@ -323,3 +324,59 @@ def test_tasks_that_wait_for_preparation_count_and_others_jobs_do_not(given, job
 @pytest.mark.parametrize("most", [0, -2, PARALLEL_TASKS_MAX + 1])
 def test_a_limit_that_makes_no_sense_is_refused(given, job_spec, most):
     assert "maxParallelTasks" in str(given().refuses(SubmitJob(spec=job_spec("k", max_parallel_tasks=most)), "InvalidPropertyValue"))
+
+
+# --- policies -------------------------------------------------------------------------------------------------
+
+
+class Choosing:
+    """A policy that takes what `pick` makes of the nodes it is offered, and remembers what it was asked."""
+
+    def __init__(self, pick):
+        self.pick = pick
+        self.asked = []
+
+    def choose(self, world, job, task, nodes):
+        offered = list(nodes)
+        self.asked.append((job.id, task.spec.id, offered))
+        assert world.jobs[job.id] is job
+        return self.pick(offered)
+
+
+def placed_by(given, pick, *, slots=1, task=None):
+    """The job `j` on three nodes, one of which is taken; then a task is added under the policy."""
+    policy = Choosing(pick)
+    s = given(nodes=3, slots=slots, prep=False, tasks=("t1",), script={"t1": Hangs()})
+    s.run()
+    advance(s.world, AddTasks(job="j", tasks=(task or TaskSpec(id="t2", command_line="work"),)), s.now + 1, policy=policy)
+    return s, policy
+
+
+def test_a_policy_is_offered_the_nodes_with_room_the_pools_own_choice_first(given):
+    s, policy = placed_by(given, lambda offered: offered[-1])
+    assert policy.asked == [("j", "t2", ["p-2", "p-3"])]
+    assert s.world.task("j", "t2").node == "p-3"
+
+
+def test_affinity_goes_before_a_policy(given):
+    s, policy = placed_by(
+        given, lambda offered: offered[0], task=TaskSpec(id="t2", command_line="work", affinity_info=AffinityInfo(affinity_id="p-3"))
+    )
+    assert policy.asked == []
+    assert s.world.task("j", "t2").node == "p-3"
+
+
+@pytest.mark.parametrize("chosen", ["p-1", "p-9", None])
+def test_a_policy_that_chooses_a_node_without_room_is_told_so(given, chosen):
+    with pytest.raises(PolicyError) as wrong:
+        placed_by(given, lambda _: chosen)
+    assert str(wrong.value) == f"the placement policy chose node {chosen} for task t2 of job j, and it may not take the task"
+
+
+def test_a_policy_may_not_choose_a_node_whose_preparation_failed(given):
+    s = given(nodes=2, slots=2, tasks=("t1",), script={"jobpreparation@p-1": Exits(1), "t1": Hangs()})
+    s.run()
+    assert list(s.world.jobs["j"].ineligible) == ["p-1"]
+    more = AddTasks(job="j", tasks=(TaskSpec(id="t2", command_line="work"),))
+    with pytest.raises(PolicyError):
+        advance(s.world, more, s.now + 1, policy=Choosing(lambda _: "p-1"))
