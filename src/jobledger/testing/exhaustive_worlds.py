@@ -91,6 +91,14 @@ WORLDS: Final = (
         wishes=(Wish(request=REBOOT),),
     ),
     Bounds(
+        name="crash-and-reboot",
+        about="a job with preparation and release on two nodes; the engine dies once, and a node is rebooted once",
+        pool=_pool(2),
+        jobs=((_job(), _tasks("t1", "t2")),),
+        crashes=1,
+        wishes=(Wish(request=REBOOT),),
+    ),
+    Bounds(
         name="three-tasks",
         about="three tasks on two nodes, each of which may fail and is retried once",
         pool=_pool(2),
