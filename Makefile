@@ -2,7 +2,7 @@
 # Needs make and Python 3.11 or newer; uses uv where it is installed, and venv and pip where it is not.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test verify check lint types docs docs-check bench mutate clean
+.PHONY: help run test verify check lint types docs docs-check walk bench mutate clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -45,6 +45,9 @@ docs: $(DEVELOPMENT) ## write the pages that are made from code again
 
 docs-check: $(DEVELOPMENT) ## check that those pages say what the code does
 	$(BIN)/python -m jobledger.docsgen --check
+
+walk: $(DEVELOPMENT) ## walk and play many schedules, other ones each time; takes an hour
+	JOBLEDGER_WALKS=nightly JOBLEDGER_SCHEDULES=20000 $(BIN)/python -m pytest $(PYTEST_ARGS) property_tests
 
 bench: $(DEVELOPMENT) ## run the benchmarks
 	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)

@@ -618,7 +618,10 @@ class ExecutionConfirmed:
 
 @frozen(kw_only=True)
 class ExecutionStopRequested:
-    """The execution should end.  `then` is what becomes of its task; `failure` is the result of one that completes so."""
+    """The execution should end.  `then` is what becomes of its task; `failure` is the result of one that completes so.
+
+    `silent_for` is how long its executor saw it write nothing, where it is to end for that.
+    """
 
     execution: ExecutionId
     job: JobId | None
@@ -627,6 +630,7 @@ class ExecutionStopRequested:
     then: StopThen
     cause: str
     failure: FailureInfo | None = None
+    silent_for: Duration | None = None
 
 
 @frozen(kw_only=True)

@@ -73,11 +73,18 @@ def request(world: World, kind: ExecutionKind, job: JobId | None, task: TaskId, 
     return ExecutionRequested(execution=ExecutionId(world.next_execution), kind=kind, job=job, task=task, node=node, attempt=attempt)
 
 
-def stop(execution: Execution, then: StopThen, cause: str, failure: FailureInfo | None = None) -> Iterator[Event]:
+def stop(execution: Execution, then: StopThen, cause: str, failure: FailureInfo | None = None, silent_for: Duration | None = None) -> Iterator[Event]:
     """The event that asks for the execution's end, unless a stop as strong was asked for before."""
     if execution.stop is None or _STRENGTH[then] > _STRENGTH[execution.stop.then]:
         yield ExecutionStopRequested(
-            execution=execution.id, job=execution.job, task=execution.task, node=execution.node, then=then, cause=cause, failure=failure
+            execution=execution.id,
+            job=execution.job,
+            task=execution.task,
+            node=execution.node,
+            then=then,
+            cause=cause,
+            failure=failure,
+            silent_for=silent_for,
         )
 
 
@@ -97,7 +104,7 @@ def on_silent(world: World, execution: Execution, silent_for: Duration) -> Itera
     """The program has been silent: the events that end it, where that is as long as it may be."""
     limit = silent_limit(world, execution)
     if limit is not None and silent_for >= limit and execution.state == "running":
-        yield from stop(execution, "complete", SILENT, silent_failure(limit))
+        yield from stop(execution, "complete", SILENT, silent_failure(limit), silent_for)
 
 
 def unasked(world: World, execution: Execution) -> bool:

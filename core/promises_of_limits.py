@@ -22,15 +22,20 @@ def no_retry_comes_early(history: History, seen: Seen) -> Iterator[str]:
 
 @invariant(e.ExecutionStopRequested, rule="core/specs.py: TaskConstraints")
 def no_silence_without_its_limit(history: History, seen: Seen) -> Iterator[str]:
-    """Nothing is ended for its silence that has no `silentTimeout`, or that has not yet run for so long."""
+    """Nothing is ended for its silence that has no `silentTimeout`, that nobody saw start, or that its executor saw silent for less time."""
     event = seen.event
     if not isinstance(event, e.ExecutionStopRequested) or event.cause != "silentTimeout" or (live := history.executions.get(event.execution)) is None:
         return
     limit = history.silent_limit(live.requested)
     if limit is None:
         yield f"execution {event.execution} may be silent"
-    elif live.confirmed_at is None or seen.at < live.requested_at + limit:  # It is silent from its start, which is told late.
-        yield f"execution {event.execution} was requested at {live.requested_at}, may be silent for {limit} and is ended at {seen.at}"
+    elif live.confirmed_at is None:
+        yield f"execution {event.execution} is ended for its silence, and nobody saw it start"
+    elif event.silent_for is None:
+        if seen.at < live.requested_at + limit:  # Ledgers that do not tell for how long it was.
+            yield f"execution {event.execution} was requested at {live.requested_at}, may be silent for {limit} and is ended at {seen.at}"
+    elif event.silent_for < limit:  # By its executor's clock: a start may be recorded late, and ours may step back.
+        yield f"execution {event.execution} may be silent for {limit} and is ended after {event.silent_for}"
 
 
 @invariant(

@@ -5,6 +5,7 @@ import planted_drains
 import planted_files
 import planted_finalizer
 import planted_folders
+import planted_kit
 import planted_limits
 import planted_placement
 from planting import Planted
@@ -15,6 +16,7 @@ CATALOGUE: list[Planted] = [
     *planted_files.CATALOGUE,
     *planted_finalizer.CATALOGUE,
     *planted_folders.CATALOGUE,
+    *planted_kit.CATALOGUE,
     *planted_limits.CATALOGUE,
     *planted_placement.CATALOGUE,
 ]

@@ -99,6 +99,7 @@ CATALOGUE = [
     ),
     Planted(
         name="a lower limit of parallel tasks is not heeded",
+        rare=True,
         caught_by="parallel_tasks_are_never_exceeded",
         bug=lambda: fold(e.JobPatched, instead=True),
         script=lambda: Trail(slots=2, job=PLAIN).do(

@@ -14,6 +14,7 @@ from typing import Literal
 from attrs import Factory, define
 
 from jobledger.core import commands as c
+from jobledger.core import events as e
 from jobledger.core import reports as r
 from jobledger.core.failure import FailureInfo
 from jobledger.core.ids import ENGINE_HOST, START_TASK_ID, ExecutionId, JobId, NodeId, PoolId, TaskId
@@ -213,6 +214,15 @@ class ModelExecutor:
             program.state = "lost"
             self._complain_if(machine is not None and machine.reachable, f"{node} left while {program.kind} {program.launch.execution} ran there")
 
+    def doubt(self, requested: e.ExecutionRequested) -> None:
+        """The engine gave up an execution without knowing how it ended: it has to take one that never ran for one that did."""
+        launch = _unseen(requested.execution, requested.node, requested.task, requested.job)
+        program = self.programs.setdefault(requested.execution, Program(requested.kind, launch, self._visit(launch), "lost"))
+        if program.state in {"forbidden", "failed", "lost"}:
+            self._doubt(Program(requested.kind, launch, self._visit(launch), "lost"))
+        elif program.state == "ended":
+            self._unsee(program, requested.node)
+
     def lose_mail(self) -> None:
         """The engine died: what was under way is lost."""
         self.queues.clear()
@@ -277,16 +287,7 @@ class ModelExecutor:
     def _stop(self, command: c.StopExecution, *, obeys: bool, uploads: bool) -> None:
         program = self.programs.get(command.execution)
         if program is None:
-            launch = c.Launch(
-                execution=command.execution,
-                pool=command.pool,
-                node=command.node,
-                job=None,
-                task=TaskId("unknown"),
-                attempt=0,
-                command_line="",
-                environment=(),
-            )
+            launch = _unseen(command.execution, command.node, TaskId("unknown"), None)
             report = r.ExecutionNotStarted(execution=command.execution)
             self.programs[command.execution] = Program("starttask", launch, None, "forbidden", report)
             self.reports.append(report)
@@ -435,6 +436,11 @@ class ModelExecutor:
     def _tell(self, report: r.Report, program: Program) -> None:
         if self._seen(program.launch.node):
             self.reports.append(report)
+
+
+def _unseen(execution: ExecutionId, node: NodeId, task: TaskId, job: JobId | None) -> c.Launch:
+    """What is known of a launch whose command never arrived."""
+    return c.Launch(execution=execution, pool=PoolId("unknown"), node=node, job=job, task=task, attempt=0, command_line="", environment=())
 
 
 def _boot_id(machine: Machine) -> str:

@@ -6,7 +6,6 @@
 3. `rest` drives everything to its end and holds that nothing is stuck.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,12 +19,13 @@ from jobledger.core.deadlines import next_deadline
 from jobledger.core.decide import ClockAdvanced, Stimulus
 from jobledger.core.errors import JobledgerError, RequestRefused
 from jobledger.core.evolve import evolve
-from jobledger.core.ids import SECOND, Duration, ExecutionId, JobId, Micros, NodeId
+from jobledger.core.ids import SECOND, Duration, ExecutionId, Micros, NodeId
 from jobledger.core.invariants import Auditor, Violation
 from jobledger.core.machine import ABSENT
 from jobledger.core.subjects import moves
-from jobledger.core.world import UP, Agenda, Job, World, takes_tasks
+from jobledger.core.world import UP, Agenda, World
 
+from .endings import record_faults, unrest
 from .indexes import index_faults
 from .model import ModelExecutor
 
@@ -36,7 +36,6 @@ RowTaken = tuple[str, str, str]
 """A row of a table: the machine's name, the source state and the event's stored name."""
 
 _ENDED: Final = {"completed"}
-_QUIET_NODE: Final = {"idle", "offline", "starttaskfailed", "unusable", "unknown", "preempted", "deallocated"}
 
 
 class Broken(AssertionError):
@@ -195,19 +194,8 @@ class Stage:
 
     def judge_record(self) -> None:
         """Hold the ledger against what the executor remembers of the releases and finalizers that ran."""
-        told: Counter[tuple[JobId, int, NodeId]] = Counter()
-        told_last: Counter[tuple[JobId, int, NodeId]] = Counter()
-        lives: Counter[JobId] = Counter()
-        for event, _ in self.log:
-            if isinstance(event, e.JobCreated):
-                lives[event.job] += 1
-            elif isinstance(event, e.ReleaseCompleted) and event.exit_code is not None and event.exit_code != 143:
-                told[(event.job, lives[event.job], event.node)] += 1
-            elif isinstance(event, e.FinalizerCompleted) and event.exit_code is not None and event.exit_code != 143:
-                told_last[(event.job, lives[event.job], event.node)] += 1
-        ran, ran_last = self.executor.released, self.executor.finalized
-        self._hold(told_last == Counter(ran_last), f"the ledger tells of finalizers {dict(told_last)}, and the executor ran {ran_last}")
-        self._hold(told == Counter(ran), f"the ledger tells of releases {dict(told)}, and the executor ran {ran}")
+        faults = record_faults((event for event, _ in self.log), self.executor)
+        self._hold(not faults, "; ".join(faults))
 
     # --- judging -------------------------------------------------------------------------------------------
 
@@ -249,24 +237,8 @@ class Stage:
 
     def _judge_rest(self) -> None:
         """Hold that nothing waits for anything that could happen by itself."""
-        for node in self.world.nodes.values():
-            self._hold(node.state in _QUIET_NODE, f"node {node.id} is {node.state} and nothing is under way")
-            self._hold(node.draining is None, f"node {node.id} drains and nothing is under way")
-        for pool in self.world.pools.values():
-            self._hold((pool.state, pool.allocation) == ("active", "steady"), f"pool {pool.id} is {pool.state} and {pool.allocation}")
-        for job in self.world.jobs.values():
-            self._hold(job.state in {"active", "disabled", "completed"}, f"job {job.id} is {job.state} and nothing is under way")
-            self._hold(not job.counts["running"] and not job.counts["preparing"], f"job {job.id} has {job.counts} and nothing is under way")
-            waits = [task.spec.required_slots for task in job.tasks.values() if task.state == "active" and not task.unmet]
-            placeable = job.state == "active" and bool(waits) and self._has_room(job, min(waits))  # Nothing runs, so no limit is reached.
-            self._hold(not placeable, f"job {job.id} is not placed: {job.counts}")
-
-    def _has_room(self, job: Job, slots: int) -> bool:
-        """Whether some node that nothing runs on may take a task of the job that requires so many slots."""
-        pool = self.world.pools.get(job.spec.pool_info.pool_id)
-        if pool is None or slots > pool.spec.task_slots_per_node:
-            return False
-        return any(takes_tasks(self.world.nodes[node]) and node not in job.ineligible for node in pool.nodes)
+        faults = unrest(self.world)
+        self._hold(not faults, "; ".join(faults))
 
     def _hold(self, holds: bool, text: str, violations: Sequence[Violation] = ()) -> None:
         if not holds:
