@@ -264,7 +264,7 @@ def _is_told_elsewhere(key: Key, state: str, event: e.Event) -> bool:
     if key[0] == "execution":
         return isinstance(event, e.ExecutionRequested) or (isinstance(event, OUTCOMES) and state == ABSENT)
     if key[0] == "finalizer":
-        return isinstance(event, e.FinalizerStarted) and state in {"running", "completed", "abandoned"}
+        return isinstance(event, e.FinalizerStarted) and state in {"completed", "abandoned"}
     if key[0] == "files":  # Of the execution itself its own invariants speak.
         return isinstance(event, (e.ExecutionRequested, *OUTCOMES)) or (isinstance(event, e.FilesExpired) and state == "held")
-    return key[0] == "release" and isinstance(event, e.ReleaseStarted) and state in {"running", "completed"}
+    return key[0] == "release" and isinstance(event, e.ReleaseStarted) and state == "completed"

@@ -1,4 +1,5 @@
 """What jobledger is tested with, for those who write a store, an executor or a policy of their own.
 
-`jobledger.testing.stores` holds the conformance suite that every store passes.  Needs the extra `jobledger[testing]`.
+`stores`, `executors` and `crashes` have the conformance suites; `machine` and `schedule` drive one's own parts through the real engine;
+`strategies` and `histories` are for tests of one's own.  Needs the extra `jobledger[testing]`.
 """
