@@ -131,10 +131,16 @@ def keeper(mutants: dict[str, Any], **_: bool) -> Callable[[FunctionType], Funct
 
 
 def put_in_place(mutant: Mutant) -> None:
+    """Answers that the right code gave before are forgotten: a function that is asked once for all would never be asked again."""
     wrong = WRONG[mutant.function][mutant.name.rpartition(".")[2]]
     wrong = getattr(wrong, "fget", None) or getattr(wrong, "__func__", wrong)
     right = RIGHT[mutant.function]
     right.__code__, right.__defaults__, right.__kwdefaults__ = wrong.__code__, wrong.__defaults__, wrong.__kwdefaults__
+    for name, module in list(sys.modules.items()):
+        if name.startswith("jobledger.core."):
+            for part in vars(module).values():
+                if callable(forget := getattr(part, "cache_clear", None)) and part.__module__ == name:
+                    forget()
 
 
 # --- running them ---------------------------------------------------------------------------------------------

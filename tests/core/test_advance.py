@@ -4,7 +4,7 @@ import pytest
 
 from jobledger.core import limits
 from jobledger.core.advance import advance, reconsider, settle
-from jobledger.core.errors import ImpossibleEvent, RequestRefused
+from jobledger.core.errors import ImpossibleEvent, RequestRefused, RulesDoNotSettle
 from jobledger.core.events import (
     EngineStarted,
     EngineStopped,
@@ -12,14 +12,16 @@ from jobledger.core.events import (
     JobCompleted,
     JobCreated,
     NodeIdle,
+    PoolCreated,
+    PoolResizing,
     PoolSteady,
     ReleaseStarted,
     TaskDeleted,
 )
 from jobledger.core.evolve import evolve
 from jobledger.core.reports import ExecutionExited
-from jobledger.core.requests import CreatePool, RebootNode, SubmitJob, TerminateJob
-from jobledger.core.specs import PoolSpec
+from jobledger.core.requests import AddTasks, CreatePool, DeletePool, RebootNode, SubmitJob, TerminateJob
+from jobledger.core.specs import JobSpec, PoolInfo, PoolSpec
 from jobledger.core.world import World
 from jobledger.testing.scenario import Exits, Hangs, Scenario, story
 
@@ -73,6 +75,79 @@ def test_a_refusal_leaves_the_world_and_its_agenda_as_they_were(given):
         advance(s.world, TerminateJob(job="nope"), 99)
     assert s.world == s.replayed
     assert not s.world.agenda.jobs
+
+
+def test_what_follows_from_the_first_event_says_so(given, task_specs):
+    s = given(prep=False)
+    s.run()
+    s.when(AddTasks(job="j", tasks=task_specs("t2")))
+    assert causes(s) == [("task.added t2", None), ("execution.requested t2 p-1", 0), ("task.running t2 p-1", 0), ("node.running p-1", 2)]
+
+
+def rebuilt(*events):
+    """A world that only saw events, with nothing on its agenda."""
+    world = World()
+    for event in events:
+        evolve(world, event, 1)
+    for part in (world.agenda.nodes, world.agenda.jobs, world.agenda.pools, world.agenda.load):
+        part.clear()
+    return world
+
+
+def two_of_each():
+    """Two pools that lack a node each, and two jobs that have nothing left to do."""
+    events = [PoolCreated(pool=pool, spec=PoolSpec(id=pool)) for pool in ("p", "q")]
+    events += [PoolResizing(pool=pool, target=1) for pool in ("p", "q")]
+    specs = [JobSpec(id=job, pool_info=PoolInfo(pool_id="p"), on_all_tasks_complete="terminatejob") for job in ("j", "k")]
+    return rebuilt(*events, *(JobCreated(job=spec.id, spec=spec) for spec in specs))
+
+
+def test_a_rebuilt_world_is_looked_at_as_a_whole_in_the_order_in_which_it_came_to_be():
+    world = two_of_each()
+    reconsider(world)
+    batch = []
+    settle(world, 2, batch)
+    assert list(zip(story(decided.event for decided in batch), (decided.cause for decided in batch), strict=True)) == [
+        ("job.terminating j", None),
+        ("job.terminating k", None),
+        ("job.completed j", 0),
+        ("job.completed k", 1),
+        ("node.added p-1", None),
+        ("node.added q-1", None),
+    ]
+    reconsider(world)
+    assert [list(part) for part in (world.agenda.nodes, world.agenda.load)] == [["p-1", "q-1"]] * 2
+
+
+def test_nodes_are_looked_at_in_the_order_of_what_happened_to_them(given):
+    s = given(nodes=2, prep=False, tasks=("a", "b"), script={"a": Hangs(), "b": Hangs()})
+    s.run()
+    told = story(s.when(DeletePool(pool="p")))
+    assert told[-2:] == ["execution.stop-requested a p-1 requeue", "execution.stop-requested b p-2 requeue"]
+
+
+class Long(list):
+    """A batch that says how long it is."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+
+def test_rules_that_do_not_settle_end_with_an_error_that_counts_what_they_made():
+    world = World()
+    world.agenda.job("gone")
+    settle(world, 1, Long(limits.BATCH_EVENTS_MAX + 1))  # What is gone is no visit.
+    for length in (limits.BATCH_EVENTS_MAX, limits.BATCH_EVENTS_MAX + 1):
+        world = rebuilt(PoolCreated(pool="p", spec=PoolSpec(id="p", nodes=0)))
+        reconsider(world)
+        if length == limits.BATCH_EVENTS_MAX:
+            settle(world, 1, Long(length))
+        else:
+            with pytest.raises(RulesDoNotSettle, match=f"made {length} events in 1 visits and are not done"):
+                settle(world, 1, Long(length))
 
 
 def test_replaying_the_events_gives_the_same_world_and_the_same_commands(given):

@@ -82,6 +82,25 @@ def test_the_first_of_several_ids_with_one_number_is_enough(job):
     assert ran(s) == ["4", "04", "end"]
 
 
+def test_the_ids_that_read_as_a_number_are_looked_up_in_their_order(job):
+    longest = "4".zfill(64)
+    s = job(longest, "04", "4", "40")
+    assert list(dependencies.reading_as(s.world.jobs["j"], 4)) == ["4", "04", longest]
+
+
+def test_what_is_not_met_yet_is_told_without_what_is(job):
+    s = job("a", after("b", "a", "later"))
+    found = s.world.jobs["j"]
+    assert list(dependencies.unmet(found, found.tasks["b"])) == ["later"]
+    assert found.satisfied == {"a"}
+
+
+def test_a_job_that_does_not_use_dependencies_remembers_nothing_of_them(given):
+    s = given(prep=False, tasks=("4",))
+    s.run()
+    assert s.world.jobs["j"].satisfied == set()
+
+
 def test_an_id_that_is_no_number_never_counts_for_a_range(job):
     s = job("4a", "-4", after("end", ranges=[(4, 4)]))
     assert "end" not in ran(s)
@@ -102,11 +121,20 @@ def test_a_waiting_task_that_is_deleted_and_added_again_waits_anew(job):
     assert (s.world.task("j", "b").unmet, ran(s)) == (1, ["a"])
 
 
+def test_a_waiting_task_that_is_deleted_is_forgotten_and_others_wait_on(job):
+    s = job("a", after("b", "a", "b0"), after("c", "a"), script={"a": Hangs()})
+    s.finish(DeleteTask(job="j", task="b"))
+    assert s.world.jobs["j"].dependents == {"a": {"c": None}}
+    s.answer("task", "exited", task="a")
+    s.run()
+    assert ran(s) == ["a", "c"]
+
+
 def test_a_waiting_task_that_was_ended_runs_when_reactivated_and_satisfied(job):
     s = job("a", after("b", "a"), script={"a": Hangs()})
     s.finish(TerminateTask(job="j", task="b"))
     s.answer("task", "exited", task="a")
-    assert ran(s) == ["a"]
+    assert (ran(s), s.world.jobs["j"].queue) == (["a"], {})
     s.finish(ReactivateTask(job="j", task="b"))
     assert ran(s) == ["a", "b"]
 

@@ -341,6 +341,28 @@ def test_the_reason_is_in_the_record(given):
     assert rebooting == NodeRebooting(node="p-1", incarnation=2, cause="on request", option="requeue")
 
 
+def test_what_a_node_was_drained_for_says_why_when_it_comes(given):
+    s = busy(given)
+    s.when(RebootNode(node="p-1", option=PATIENT, reason="new kernel"))
+    assert NodeRebooting(node="p-1", incarnation=2, cause="on request: new kernel", option=PATIENT) in s.answer("task", "exited")
+    idle = given(tasks=())
+    assert idle.when(RebootNode(node="p-1", option=PATIENT))[0] == NodeRebooting(node="p-1", incarnation=2, cause="on request", option=PATIENT)
+
+
+def test_a_node_that_is_down_is_not_drained_and_what_was_asked_happens_at_once(given):
+    s = given(tasks=())
+    s.when(NodeFaulted(node="p-1", fault="unusable", reason="disk full"))
+    told = s.when(RebootNode(node="p-1", option=PATIENT, reason="new disk"))
+    assert told == [NodeRebooting(node="p-1", incarnation=2, cause="on request: new disk", option="requeue")]
+
+
+def test_a_node_that_was_to_leave_and_went_down_says_why_it_leaves(given):
+    s = busy(given, nodes=2)
+    s.when(RemoveNode(node="p-1", option=PATIENT, reason="too old"))
+    told = s.when(NodeFaulted(node="p-1", fault="unusable", reason="it broke"))
+    assert NodeLeaving(node="p-1", incarnation=2, cause="on request: too old", option="requeue") in told
+
+
 def test_explain_tells_of_a_drain_to_who_runs_there_and_to_who_waits(given, task_specs):
     s = busy(given)
     s.when(RemoveNode(node="p-1", option=PATIENT, reason="too old"))
@@ -390,8 +412,9 @@ def test_a_firmer_resize_to_the_same_number_hurries_what_drains(given):
     s.when(ResizePool(pool="p", target=1, option=PATIENT))
     s.wake()
     s.ignores(ResizePool(pool="p", target=1, option=PATIENT))
-    told = story(s.when(ResizePool(pool="p", target=1)))
-    assert told == ["pool.resizing p", "node.leaving p-2", "execution.stop-requested t2 p-2 requeue"]
+    told = s.when(ResizePool(pool="p", target=1, option="terminate"))
+    assert story(told) == ["pool.resizing p", "node.leaving p-2", "execution.stop-requested t2 p-2 complete"]
+    assert told[1] == NodeLeaving(node="p-2", incarnation=2, cause="the pool is resized", option="terminate")
 
 
 def test_a_drain_waits_for_the_finalizer_that_is_to_run_on_the_node(given):

@@ -4,8 +4,8 @@ import pytest
 from attrs import evolve
 
 from jobledger.core.commands import RunFinalizer, StopExecution
-from jobledger.core.events import EngineStarted, FinalizerAbandoned, FinalizerCompleted
-from jobledger.core.failure import internal_retries_failure, unknown_outcome_failure
+from jobledger.core.events import EngineStarted, ExecutionStopRequested, FinalizerAbandoned, FinalizerCompleted, FinalizerInterrupted
+from jobledger.core.failure import ended_failure, exit_code_failure, internal_retries_failure, unknown_outcome_failure, wall_clock_failure
 from jobledger.core.ids import ENGINE_HOST, ENGINE_POOL, SECOND, Duration
 from jobledger.core.limits import INTERNAL_RETRIES_MAX, REASON_TOLD_LENGTH_MAX, RELEASE_WALL_CLOCK_MAX
 from jobledger.core.owed import commands, running, take_fresh
@@ -277,6 +277,59 @@ def test_a_failure_is_recorded_and_never_retried(given, spec, answer, exit_code,
     assert over(s) == "completed"
 
 
+def last_word(s):
+    """The one event that ended the finalizer."""
+    (event,) = [event for event in s.events if isinstance(event, FinalizerCompleted)]
+    return event
+
+
+@pytest.mark.parametrize(
+    ("answer", "exit_code", "failure"),
+    [(Exits(signal=9), 137, exit_code_failure(137, 9)), (Vanishes(reason="no trace"), None, unknown_outcome_failure("no trace"))],
+)
+def test_its_failure_says_how_it_ended(given, answer, exit_code, failure):
+    s = given(job_finalizer_task=ON_P1, script={"jobfinalizer": answer})
+    s.run()
+    s.finish(TerminateJob(job="j"))
+    assert last_word(s) == FinalizerCompleted(job="j", node="p-1", result="failure", exit_code=exit_code, failure=failure)
+
+
+def test_one_that_could_not_be_launched_names_its_node(given):
+    s = given(job_finalizer_task=ON_P1, script={"jobfinalizer": CannotStart()})
+    s.run()
+    s.finish(TerminateJob(job="j"))
+    assert (last_word(s).node, last_word(s).failure.code) == ("p-1", "CommandProgramNotFound")
+
+
+@pytest.mark.parametrize(("how", "exit_code"), [("stopped", 143), ("lost", None)])
+def test_one_that_was_over_its_limit_says_so_however_it_ended(finishing, how, exit_code):
+    s = finishing()
+    s.wake()
+    s.answer("finalizer", how)
+    assert last_word(s) == FinalizerCompleted(job="j", node=ENGINE_HOST, result="failure", exit_code=exit_code, failure=wall_clock_failure())
+
+
+def test_a_stop_without_a_failure_of_its_own_leads_to_one_with_its_cause(finishing):
+    s = finishing()
+    execution = s.live("finalizer")
+    wish = {"execution": execution, "job": "j", "task": "jobfinalizer", "node": ENGINE_HOST, "then": "complete"}
+    s.given(ExecutionStopRequested(**wish, cause="an older version said so", failure=None))
+    s.answer("finalizer", "stopped")
+    assert last_word(s).failure == ended_failure("an older version said so")
+
+
+def test_one_that_was_cut_short_says_by_what(finishing):
+    s = finishing()
+    interrupted = FinalizerInterrupted(job="j", node=ENGINE_HOST, cause="stopped by the executor", internal=True)
+    assert interrupted in s.answer("finalizer", "stopped")
+    s.run()
+    restarted(s, "boot-2")
+    assert FinalizerInterrupted(job="j", node=ENGINE_HOST, cause="the engine's host was rebooted") in s.answer("finalizer", "stopped")
+    s = finishing(ON_P1)
+    told = s.when(NodeFaulted(node="p-1", fault="lost", reason="no route"))
+    assert FinalizerInterrupted(job="j", node="p-1", cause="no route") in told
+
+
 def test_its_wall_clock_limit_ends_it_as_failed(finishing):
     s = finishing(FinalizerSpec(command_line="finalize", max_wall_clock_time=Duration(3600 * SECOND)))
     began = s.now
@@ -308,7 +361,10 @@ def test_one_that_the_executor_stopped_by_itself_runs_again_but_not_for_ever(giv
         s.run()
         assert over(s) == "terminating"
     s.answer("finalizer", how)
-    assert outcome(s) == ("completed", "failure", None, internal_retries_failure("x").code)
+    finalizer = s.world.jobs["j"].finalizer
+    failure = internal_retries_failure("stopped by the executor")
+    assert (finalizer.result, finalizer.failure, finalizer.launches) == ("failure", failure, INTERNAL_RETRIES_MAX + 1)
+    assert s.events[-2] == FinalizerCompleted(job="j", node=finalizer.node, result="failure", exit_code=None, failure=failure)
     assert (len(finalizers(s)), over(s)) == (INTERNAL_RETRIES_MAX + 1, "completed")
 
 

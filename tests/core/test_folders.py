@@ -93,6 +93,27 @@ def test_each_run_in_the_same_folder_begins_its_time_anew_with_one_alarm(given):
     assert story(s.wake()) == ["files.expired t1 p-1"]
 
 
+def test_an_alarm_that_was_moved_is_still_the_only_one(given):
+    s = given(prep=False, constraints=JobConstraints(retention_time=10 * SECOND), script={"t1": Exits(1)})
+    s.run()
+    for length in (5, 6):  # The second time the first alarm has come up.
+        s.pass_time(length * SECOND)
+        next_deadline(s.world)
+        s.finish(ReactivateTask(job="j", task="t1"))
+    assert [kind for _, kind, _ in s.world.deadlines if kind == "files"] == ["files"]
+    ended = s.now
+    assert story(s.wake()) == ["files.expired t1 p-1"]
+    assert s.now == ended + 10 * SECOND
+
+
+def test_a_folder_that_is_being_removed_does_not_expire_again_with_its_task(given):
+    s = given(prep=False, constraints=AT_ONCE)
+    s.run()
+    s.pass_time(1)
+    assert folders(s) == {"t1": "expiring"}
+    assert story(s.when(DeleteTask(job="j", task="t1"))) == ["task.deleted t1"]
+
+
 def test_what_a_task_left_on_an_earlier_node_goes_in_its_own_time(given):
     s = given(nodes=2, prep=False, constraints=JobConstraints(retention_time=10 * SECOND), script={"t1": Hangs()})
     s.run()
@@ -123,6 +144,19 @@ def test_only_a_node_that_is_up_is_asked_to_remove(given):
     assert removals(s) == []
     told = story(s.run())
     assert told.index("node.booted p-1") < told.index("files.removed t1 p-1")
+    assert s.world.owed.now == {}
+
+
+def test_a_removal_that_is_owed_is_not_while_the_node_is_down(given):
+    s = given(prep=False, constraints=AT_ONCE)
+    s.run()
+    s.pass_time(1)
+    (owed,) = s.world.owed.now
+    s.when(NodeFaulted(node="p-1", fault="unusable", reason="its disk is full"))
+    assert s.world.owed.now == {}
+    s.when(RebootNode(node="p-1"))
+    s.when(NodeReady(node="p-1", boot_id="another", incarnation=2))
+    assert list(s.world.owed.now) == [owed]
 
 
 @pytest.mark.parametrize("wish", [ReimageNode, DeallocateNode, RemoveNode], ids=lambda wish: wish.__name__)
@@ -212,6 +246,16 @@ def test_a_launch_waits_for_the_removal_of_its_folder(given):
     s.when(removed("t1", s=s))
     assert [type(command) for command in take_fresh(s.world)] == [RunTask]
     assert folders(s) == {"t1": "held"}
+
+
+def test_the_end_of_a_removal_launches_only_what_waited_for_it(given):
+    s = given(slots=2, prep=False, constraints=AT_ONCE, tasks=("t1", "t2"), script={"t1": [Exits(1), Hangs()], "t2": Hangs()})
+    s.run()
+    s.pass_time(1)
+    s.when(ReactivateTask(job="j", task="t1"))
+    take_fresh(s.world)
+    s.when(removed("t1", s=s))
+    assert [command.launch.task for command in take_fresh(s.world)] == ["t1"], "t2 runs, and is not launched again"
 
 
 def test_what_waits_for_a_removal_can_be_stopped(given):

@@ -136,6 +136,9 @@ def test_states_and_finals_are_derived_from_the_rows():
     machine = Machine("job", "a job", rows((ABSENT, JobCreated, "active"), ("active", JobDeleted, "deleted")))
     assert machine.states == (ABSENT, "active", "deleted")
     assert machine.finals == ("deleted",)
+    assert (machine.name, machine.of, [row.target for row in machine.rows]) == ("job", "a job", ["active", "deleted"])
+    assert machine.move("active", instance(JobDeleted), "j") == "deleted"
+    assert not machine.allows("active", JobCreated)
 
 
 def test_a_row_entry_may_name_several_sources_and_leave_the_state_as_it_is():
@@ -150,5 +153,7 @@ def test_a_referee_is_fresh_each_time_and_speaks_of_events_by_their_stored_names
     first, second = machine.referee(), machine.referee()
     first.trigger("pool.created")
     assert (first.state, second.state) == ("active", ABSENT)
+    assert first.name == "pool: ", "transitions puts a colon after it, for its log"
+    assert not hasattr(first, "to_deleted"), "there is no way into a state but by an event"
     assert Row(ABSENT, PoolCreated, "active").trigger == "pool.created"
     assert TRIGGERS[TaskAdded] == "task.added"

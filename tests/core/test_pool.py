@@ -3,11 +3,14 @@
 import pytest
 
 from jobledger.core.deadlines import next_deadline
-from jobledger.core.events import PoolSteady
+from jobledger.core.events import NodeLeaving, PoolSteady
+from jobledger.core.ids import ENGINE_HOST, ENGINE_POOL
 from jobledger.core.limits import NODES_PER_POOL_MAX, RESIZE_TIMEOUT, RESIZE_TIMEOUT_MIN
+from jobledger.core.pool import pool_of
 from jobledger.core.reports import NodeFaulted, NodeReady, NodeRetired
 from jobledger.core.requests import AddTasks, CreatePool, DeletePool, RemoveNode, ResizePool, StopResize, TerminateJob
 from jobledger.core.specs import PoolSpec
+from jobledger.testing.indexes import index_faults
 from jobledger.testing.scenario import Exits, Hangs, Scenario, story
 
 
@@ -79,6 +82,12 @@ def test_a_resize_lasts_until_no_node_is_leaving():
     assert story(s.when(NodeRetired(node="p-1", incarnation=2))) == ["node.removed p-1", "pool.steady p"]
 
 
+@pytest.mark.parametrize("option", ["requeue", "terminate", "taskcompletion"])
+def test_idle_nodes_leave_at_once_whatever_is_to_become_of_tasks(option):
+    told = steady().when(ResizePool(pool="p", target=1, option=option))
+    assert told[1:] == [NodeLeaving(node="p-2", incarnation=2, cause="the pool is resized", option=option)]
+
+
 def test_growing_adds_nodes_with_numbers_never_used_before():
     s = steady()
     s.finish(ResizePool(pool="p", target=1))
@@ -108,6 +117,8 @@ def test_a_pool_does_not_grow_past_the_length_of_a_node_id():
     s = Scenario().given(CreatePool(spec=PoolSpec(id="p" * 62, nodes=9)))
     s.run()
     s.refuses(ResizePool(pool="p" * 62, target=10), "InvalidPropertyValue")
+    refusal = s.refuses(ResizePool(pool="p" * 62, target=NODES_PER_POOL_MAX), "InvalidPropertyValue")
+    assert "longer than 64 characters" in str(refusal), "as many nodes as there may be at most are no mistake by themselves"
     s.finish(ResizePool(pool="p" * 62, target=8))
     s.refuses(ResizePool(pool="p" * 62, target=9), "InvalidPropertyValue")  # The number of a node that has left is not used again.
 
@@ -116,11 +127,12 @@ def test_a_pool_that_is_not_steady_is_not_resized():
     unanswered().refuses(ResizePool(pool="p", target=5), "PoolBeingResized")
 
 
-def test_a_node_that_never_came_up_is_named_when_the_resize_is_over():
+@pytest.mark.parametrize(("fault", "state"), [("unusable", "unusable"), ("lost", "unknown"), ("preempted", "preempted")])
+def test_a_node_that_never_came_up_is_named_when_the_resize_is_over(fault, state):
     s = unanswered()
     s.when(NodeReady(node="p-1", boot_id="b", incarnation=1))
-    events = s.when(NodeFaulted(node="p-2", fault="unusable", reason="no disk"))
-    assert events[-1] == PoolSteady(pool="p", errors=("AllocationFailed: node p-2 is unusable: no disk",))
+    events = s.when(NodeFaulted(node="p-2", fault=fault, reason="no disk"))
+    assert events[-1] == PoolSteady(pool="p", errors=(f"AllocationFailed: node p-2 is {state}: no disk",))
     assert pool(s).errors == events[-1].errors
 
 
@@ -150,6 +162,13 @@ def test_stopping_a_resize_rolls_nothing_back():
     assert error.endswith("p-1 (creating), p-2 (creating)")
     s.run()
     assert [s.world.nodes[node].state for node in pool(s).nodes] == ["idle", "idle"]
+
+
+def test_a_resize_that_is_stopped_names_the_nodes_that_had_not_gone():
+    s = steady()
+    s.when(ResizePool(pool="p", target=1))
+    s.when(StopResize(pool="p"))
+    assert pool(s).errors == ("ResizeStopped: the resize was stopped before these nodes had gone, which go on leaving: p-2 (leavingpool)",)
 
 
 def test_there_must_be_a_resize_to_stop():
@@ -183,6 +202,7 @@ def test_a_node_that_never_comes_holds_up_no_later_resize():
     s = unanswered(1)
     s.executor.dead.add("p-1")
     s.wake()
+    assert index_faults(s.world) == []
     assert story(s.when(ResizePool(pool="p", target=2))) == ["pool.resizing p", "node.added p-2"]
     s.run()
     assert (pool(s).allocation, pool(s).errors) == ("steady", ())
@@ -254,6 +274,13 @@ def test_a_deleted_pool_shrinks_to_nothing_and_is_gone():
     assert s.world.pools == {}
 
 
+def test_a_deleted_pool_does_not_ask_a_node_to_leave_that_leaves_already():
+    s = steady()
+    s.when(ResizePool(pool="p", target=1))
+    assert story(s.when(DeletePool(pool="p"))) == ["pool.deleting p", "node.leaving p-1"]
+    assert (pool(s).state, pool(s).changed_at) == ("deleting", s.now)
+
+
 def test_a_pool_without_nodes_is_deleted_in_one_batch():
     assert story(steady(0).when(DeletePool(pool="p"))) == ["pool.deleting p", "pool.deleted p"]
 
@@ -315,3 +342,10 @@ def test_a_deleting_pool_grants_nothing_and_an_unknown_one_is_refused(request_of
     s.refuses(RemoveNode(node="p-1"), "PoolBeingDeleted")
     s.run()
     s.refuses(request_of(), "PoolNotFound")
+
+
+# --- ids ------------------------------------------------------------------------------------------------------
+
+
+def test_a_nodes_id_tells_its_pool():
+    assert [pool_of("p-1"), pool_of("my-pool-12"), pool_of(ENGINE_HOST)] == ["p", "my-pool", ENGINE_POOL]

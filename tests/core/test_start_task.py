@@ -2,6 +2,9 @@
 
 import pytest
 
+from jobledger.core.events import StartTaskCompleted, StartTaskInterrupted, StartTaskRetried
+from jobledger.core.failure import exit_code_failure, internal_retries_failure
+from jobledger.core.limits import INTERNAL_RETRIES_MAX
 from jobledger.core.reports import ExecutionExited, NodeFaulted, NodeReady
 from jobledger.core.requests import CreatePool, DisableScheduling, RebootNode, ReimageNode, SubmitJob
 from jobledger.core.specs import PoolSpec, StartTaskSpec
@@ -123,6 +126,56 @@ def test_a_failure_under_a_reboot_is_an_interruption_and_no_retry():
     assert story(s.answer("starttask", "exited", 1)) == ["execution.ended starttask p-1", "start-task.interrupted p-1"]
     s.run()
     assert (state(s), run_of(s).retries) == ("idle", 0)
+
+
+# --- what is told of it ---------------------------------------------------------------------------------------
+
+
+def interruptions(events):
+    return [event for event in events if isinstance(event, StartTaskInterrupted)]
+
+
+def test_every_launch_has_a_number_of_its_own():
+    s = pool_with([Exits(1), Exits(1), Exits(0)], max_task_retry_count=2)
+    s.finish(RebootNode(node="p-1"))
+    assert [launch.attempt for launch in s.executor.launched] == [1, 2, 3, 4]
+
+
+def test_a_run_is_known_from_its_start_to_its_end():
+    s = pool_with(Hangs(), max_task_retry_count=1)
+    assert run_of(s).execution == s.live("starttask") == 1
+    assert s.answer("starttask", "exited", 3)[-1] == StartTaskRetried(node="p-1", execution=2, exit_code=3)
+    assert (run_of(s).execution, run_of(s).started_at, run_of(s).last_retry_at) == (s.live("starttask"), s.now, s.now)
+    assert StartTaskCompleted(node="p-1", result="success", exit_code=0, failure=None) in s.answer("starttask", "exited")
+    assert (run_of(s).execution, run_of(s).ended_at) == (None, s.now)
+
+
+@pytest.mark.parametrize(("answer", "code", "signal"), [(Exits(2), 2, None), (Exits(signal=9), 137, 9)])
+def test_its_failure_says_how_it_ended(answer, code, signal):
+    assert run_of(pool_with(answer)).failure == exit_code_failure(code, signal)
+
+
+def test_a_run_that_was_cut_short_says_by_what():
+    s = pool_with(Hangs(), wait_for_success=False)
+    assert interruptions(s.finish(RebootNode(node="p-1"))) == [StartTaskInterrupted(node="p-1", cause="the node is rebooting")]
+    assert interruptions(s.answer("starttask", "stopped")) == [StartTaskInterrupted(node="p-1", cause="stopped by the executor", internal=True)]
+    assert interruptions(s.answer("starttask", "lost")) == [StartTaskInterrupted(node="p-1", cause="its record is gone", internal=True)]
+
+
+def test_one_that_is_lost_too_often_in_a_row_fails_with_the_last_cause():
+    s = pool_with(Vanishes(reason="no trace"))
+    assert (state(s), run_of(s).failure) == ("starttaskfailed", internal_retries_failure("no trace"))
+    assert run_of(s).launches == INTERNAL_RETRIES_MAX + 1
+
+
+@pytest.mark.parametrize("end", [Exits(0), Exits(1)])
+def test_losses_are_in_a_row_no_more_after_an_end_that_was_seen(end):
+    s = pool_with([Vanishes(), end, Hangs()], max_task_retry_count=1)
+    if end == Exits(0):
+        s.finish(RebootNode(node="p-1"))
+    assert run_of(s).internal == 0
+    s.answer("starttask", "lost")
+    assert run_of(s).internal == 1
 
 
 def test_it_has_no_wall_clock_limit():
