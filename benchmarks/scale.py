@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from jobledger import Duration, Engine, JobId, JobSpec, PoolId, PoolInfo, PoolSpec, TaskId, TaskSpec, open_store
+from jobledger.cli.common import spare_the_collector
 from jobledger.core.ids import SECOND
 from jobledger.dryrun import Assumptions, surroundings_of
 from jobledger.executors.dry_run import DryRunExecutor
@@ -69,6 +70,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where the ledger is put (default: the system's temporary folder)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="jobledger-scale-", dir=options.folder) as name, asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        spare_the_collector()  # As the command line does.
         ledger = Path(name) / "ledger.db"
         cost = runner.run(simulate(ledger, options.tasks, options.nodes, options.slots))
         print(json.dumps(cost | {"ledger_mib": ledger.stat().st_size / 2**20}))

@@ -225,6 +225,16 @@ def test_an_engine_makes_one_when_it_is_worth_its_time(kept):
     assert snapshots.held(kept) == 30
 
 
+def test_a_dry_run_makes_none(kept):
+    world, _ = replay(kept)
+    beside(kept).unlink()
+    world.dry_run = "seed 1"
+    keeper = snapshots.SnapshotKeeper(kept, 30 - snapshots.EVENTS_MIN)
+    keeper.consider(world, 30)
+    keeper.close(world, 30)
+    assert not beside(kept).exists()
+
+
 def test_snapshots_take_a_bounded_share_of_the_time(kept):
     world, _ = replay(kept)
     keeper = snapshots.SnapshotKeeper(kept, 30 - snapshots.EVENTS_MIN)

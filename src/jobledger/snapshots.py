@@ -115,7 +115,10 @@ def save(store: EventStore, world: World, position: int) -> None:
 
 @define
 class SnapshotKeeper:
-    """Decides for an engine when a snapshot is worth its time; `position` is that of the latest."""
+    """Decides for an engine when a snapshot is worth its time; `position` is that of the latest.
+
+    A dry run makes none: it is seldom gone on with, and what it costs should be what its events cost.
+    """
 
     store: EventStore
     position: int
@@ -123,12 +126,12 @@ class SnapshotKeeper:
 
     def consider(self, world: World, position: int) -> None:
         """Make one if it is time to; the world has to be the ledger's at its last position."""
-        if position - self.position >= EVENTS_MIN and time.monotonic() >= self.not_before:
+        if not world.dry_run and position - self.position >= EVENTS_MIN and time.monotonic() >= self.not_before:
             self._save(world, position)
 
     def close(self, world: World, position: int) -> None:
         """Leave the next engine little to fold."""
-        if position - self.position >= EVENTS_AT_END_MIN:
+        if not world.dry_run and position - self.position >= EVENTS_AT_END_MIN:
             self._save(world, position)
 
     def _save(self, world: World, position: int) -> None:

@@ -22,7 +22,7 @@ from ..guest import Guest
 from ..jobfile import JobFile, JobFileError, load
 from ..sealing import SecretStore
 from ..views import status_document
-from .common import ENDED_OTHERWISE, INTERRUPTED, actor, counted, json_option, ledger_option, print_json, root_option
+from .common import ENDED_OTHERWISE, INTERRUPTED, actor, counted, json_option, ledger_option, print_json, root_option, spare_the_collector
 from .dryrunning import DryRunOptions, dry_run_options, run_dry
 from .progress import Progress, Quiet, watch
 from .sameness import job_differs, pool_differs
@@ -76,6 +76,7 @@ def run(
       jobledger run job.yaml --executor dry-run --plan table
       jobledger run job.yaml --executor dry-run --seed 7 --scenario examples/scenarios/storm.yaml
     """
+    spare_the_collector()
     if dry is not None:
         found = run_dry(file, dry, ledger, durability, leave_active=leave_active, quiet=quiet, as_json=as_json)
         sys.exit(_status(found.job, interrupted=False))
@@ -105,6 +106,7 @@ def engine(ledger: Path, root: Path, durability: Durability, until_idle: bool, q
       jobledger engine &
       jobledger submit job.yaml
     """
+    spare_the_collector()
     sys.exit(asyncio.run(_drive(ledger, root, durability, until_idle=until_idle, quiet=quiet)))
 
 
