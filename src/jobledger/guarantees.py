@@ -42,12 +42,22 @@ Each of the {count} invariants below holds after every event of every ledger.
 They are judged by code that shares nothing with the rules that decide: it reads events alone (and, where one says so, the world after them).
 
 * **Held while walking:** `property_tests/test_walks.py` asks all of them after every step of thousands of random walks, through every row of every state machine, with crashes, lost nodes, late and repeated reports.
-* **Held exhaustively:** `make verify` asks all of them in every state that small worlds can reach.
+* **Held exhaustively:** `make verify` asks all of them in every state that small worlds can reach ([Exhaustive small worlds](../explanation/exhaustive-worlds.md)).
 * **Able to fail:** for each there is a bug that, planted in the rules or in the record, makes exactly this invariant object; `property_tests/test_planted.py` plants one after the other, and walks come upon them by themselves.
-* **On your ledgers:** `jobledger replay LEDGER` asks all of them of what really happened; the verification kit asks them of your executor, store or placement policy.
+* **On your ledgers:** `jobledger replay LEDGER` asks all of them of what really happened; [the verification kit](../how-to/verify-with-the-kit.md) asks them of your executor, store or placement policy.
 
 `jobledger machines --format json` has the same names and sentences as data, with the tables and the events that they speak of.
 What no ledger can prove is said in [What the ledger proves](../explanation/what-the-ledger-proves.md).
+"""
+
+
+_KIT: Final = """\
+## What is found in executors, stores, policies and engines
+
+The verification kit is able to fail too: each of these bugs is planted in a part that it drives, and found by the check whose words stand beside it (`property_tests/test_planted_kit.py`).
+
+| planted bug | found by |
+|---|---|
 """
 
 
@@ -61,20 +71,28 @@ def guarantees_markdown() -> str:
             area = module
             parts += [f"## {_AREAS[area]}", ""]
         parts += [f"### {one.name}", "", one.sentence, "", *_facts(one, planted), ""]
-    return "\n".join(parts).rstrip("\n") + "\n"
+    rows = [
+        f"| {bug.name} | {' or '.join(f'`{words}`' for words in bug.found_by.split('|'))} |" for bug in _catalogue("planted_kit", "KIT_CATALOGUE")
+    ]
+    return "\n".join([*parts, _KIT + "\n".join(rows)]).rstrip("\n") + "\n"
 
 
 def _planted() -> dict[str, list[str]]:
     """Names of the bugs that each invariant catches."""
+    found: dict[str, list[str]] = {one: [name] for one, name in _BY_HAND.items()}
+    for bug in _catalogue("planted", "CATALOGUE"):
+        found.setdefault(bug.caught_by, []).append(bug.name)
+    return found
+
+
+def _catalogue(module: str, name: str) -> list[Any]:
+    """A list of planted bugs, from the repository's `property_tests`."""
     folder = str(Path(__file__).resolve().parents[2] / "property_tests")
     sys.path.insert(0, folder)
     try:
-        catalogue: list[Any] = import_module("planted").CATALOGUE
+        found: list[Any] = getattr(import_module(module), name)
     finally:
         sys.path.remove(folder)
-    found: dict[str, list[str]] = {one: [name] for one, name in _BY_HAND.items()}
-    for bug in catalogue:
-        found.setdefault(bug.caught_by, []).append(bug.name)
     return found
 
 
