@@ -53,8 +53,9 @@ class LocalProcesses(EngineMachine):
 
 
 class DryRun(EngineMachine):
-    """Programs that are timers: what an engine leaves is lost."""
+    """Programs that are timers, of a length that they choose: what an engine leaves is lost."""
 
+    bound_s = 100_000.0
     examples = few(10, 20)
 
     def make_executor(self, folder):

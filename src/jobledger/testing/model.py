@@ -233,7 +233,7 @@ class ModelExecutor:
         for execution in executions:
             program = self.programs.get(execution)
             if program is not None and program.last_word is not None:
-                self.reports.append(program.last_word)
+                self._tell(program.last_word, program)
         for node, machine in self.machines.items():
             if machine.reachable and machine.boot:
                 self.reports.append(r.NodeReady(node=node, boot_id=_boot_id(machine)))
@@ -298,7 +298,7 @@ class ModelExecutor:
 
     def _boot(self, command: c.BootNode) -> None:
         machine = self.machines.setdefault(command.node, Machine())
-        if machine.incarnation != command.incarnation or not machine.up:
+        if machine.incarnation != command.incarnation or not machine.up or not machine.reachable:
             if machine.reachable:
                 for program in self._on(command.node):
                     self.complaints.append(f"{command.node} is booted while {program.kind} {program.launch.execution} runs there")

@@ -148,7 +148,8 @@ class StandIn:
             befell: list[Fault] = ["wiped"] if machine is not None and machine.spoiled else []
             if machine is not None and not machine.reachable:
                 befell.append("lost" if machine.up else "preempted")
-            model.reports += [r.NodeFaulted(node=node, fault=fault, reason=f"it is {fault}") for fault in befell]
+            for fault in befell:  # At once: a fault carries no incarnation, so it must not be told after a boot that came later.
+                asyncio.get_running_loop().call_soon(self._tell, r.NodeFaulted(node=node, fault=fault, reason=f"it is {fault}"))
         self._carry()
 
     def submit(self, commands: Sequence[c.Command]) -> None:

@@ -74,7 +74,7 @@ class _Told:
         """Codes of those that ended by themselves."""
         self.never: set[ExecutionId] = set()
         self.doubtful: set[tuple[JobId | None, int, NodeId]] = set()
-        """Jobs and nodes with a task of which nobody knows whether it ran."""
+        """Jobs and nodes with a task that was lost, or stopped before it could write anything down."""
         self.scopes: dict[ExecutionId, str] = {}
         jobs: dict[JobId | None, tuple[int, str]] = {}
         for event in events:
@@ -89,7 +89,7 @@ class _Told:
                     self.ends[execution] = event.exit_code
                 case e.ExecutionNeverRan(execution=execution):
                     self.never.add(execution)
-                case e.ExecutionUnresolved(execution=execution) if self.requested[execution].kind == "task":
+                case e.ExecutionUnresolved(execution=execution) | e.ExecutionEnded(execution=execution) if self.requested[execution].kind == "task":
                     self.doubtful.add((event.job, self.lives[execution], event.node))
                 case _:
                     pass
