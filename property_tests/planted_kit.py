@@ -243,12 +243,12 @@ KIT_CATALOGUE = [
     ),
     PlantedInKit(
         name="an executor tells of a stale exit under a new identity",
-        found_by="the ledger says that execution .* exited with",
+        found_by="the ledger says that execution .* exited with|not in its scope",
         find=under_machine(make_executor=lambda self, _: TellsStaleExits(self.field)),
     ),
     PlantedInKit(
         name="an executor loses a command at a crash",
-        found_by="not heard of",
+        found_by="not heard of|do not complete",
         find=under_machine(make_executor=lambda self, _: RemembersWhatItLost(self.field)),
     ),
     PlantedInKit(
@@ -262,7 +262,9 @@ KIT_CATALOGUE = [
         find=under_machine(make_store=one_of(RepeatsABatch)),
     ),
     PlantedInKit(
-        name="a store takes events under any lease", found_by="that was replaced goes on", find=under_machine(make_store=one_of(TakesAnyLease))
+        name="a store takes events under any lease",
+        found_by="that was replaced goes on|the store took events",
+        find=under_machine(make_store=one_of(TakesAnyLease)),
     ),
     PlantedInKit(name="a store loses its tail at a crash", found_by="the ledger is at|appended", find=under_machine(make_store=tail_of)),
     PlantedInKit(
