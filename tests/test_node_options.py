@@ -47,6 +47,8 @@ def drive(tmp_path, pool, job, tasks, act):
             await engine.create_pool(pool)
             await engine.submit(job, tasks)
             await started(tmp_path, 1)
+            # The other node may still be on its way, and until it is there no node is removed.
+            await engine.until(lambda world: world.pools[pool.id].allocation == "steady", timeout_s=BOUND_S)
             return await act(engine)
 
     return asyncio.run(scenario())

@@ -4,9 +4,10 @@ What `--json` prints is a contract (`docs/reference/cli.md`); what people see ma
 """
 
 import json
+import signal
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -223,12 +224,14 @@ def events(
             and (pattern is None or fnmatchcase(STORED[type(event)][0], pattern))
         )
 
-    with opened(ledger) as store, _interruptible():
+    with opened(ledger) as store, _interruption() as interrupted:
         if follow:
-            recorded_events = _up_to(follow_events(store, after=after), until, after)
+            recorded_events = _up_to(follow_events(store, after=after, stop=interrupted), until, after)
         else:
             recorded_events = store.read(after=after, until=until, stream=None if job is None else f"job/{job}")
         for recorded in filter(wanted, recorded_events):
+            if interrupted():
+                break
             click.echo(json.dumps(event_as_json(recorded), ensure_ascii=False) if as_json else render.event_line(recorded))
 
 
@@ -369,6 +372,22 @@ def _warn_of_standstill(engine: dict[str, Any], ledger: Path, job: Job) -> None:
 
 def _told(_field: "attrs.Attribute[Any]", value: object) -> bool:
     return value is not None
+
+
+@contextmanager
+def _interruption() -> Iterator[Callable[[], bool]]:
+    """Tells whether Ctrl-C was pressed, and afterwards ends the command with the status that says so, and without a word.
+
+    It is noted and not raised: an exception in the midst of taking a lock leaves it taken, and closing the ledger would wait for it for ever.
+    """
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        sys.exit(INTERRUPTED)
 
 
 @contextmanager
