@@ -1,12 +1,14 @@
 """`jobledger run` where an engine drives the ledger already: it is asked and waited for, and replaced if it goes."""
 
+import asyncio
 import json
 import os
 import signal
 from contextlib import closing
 from pathlib import Path
 
-from jobledger import BlockingEngine, JobId, SqliteStore
+from jobledger import BlockingEngine, Engine, JobId, JobSpec, PoolId, PoolInfo, PoolSpec, SqliteStore
+from jobledger.cli.progress import Progress, watch
 from jobledger.core import events as e
 
 LEDGER = Path(".jobledger/ledger.db")
@@ -113,3 +115,19 @@ def test_of_many_that_start_at_once_one_drives(start, write, folder):
     assert (len(events(e.PreparationCompleted)), len(events(e.ReleaseCompleted)), len(events(e.JobCreated))) == (1, 1, 1)
     story = events((e.EngineStarted, e.EngineStopped))
     assert [event.epoch for event in story[::2]] == [event.epoch for event in story[1::2]]  # One after the other, and each let go by itself.
+
+
+def test_a_job_that_is_over_before_it_is_watched_is_told_of(folder):
+    """What shows events may not have begun when there is no more to wait for."""
+
+    async def watched():
+        async with await Engine.open("memory:", root=folder / "nodes") as engine:
+            await engine.create_pool(PoolSpec(id=PoolId("p")))
+            await engine.submit(JobSpec(id=JobId("j"), pool_info=PoolInfo(pool_id=PoolId("p"))))
+            progress = Progress(JobId("j"))
+            async with watch(engine, progress, after=0):
+                pass
+            return progress.seen, engine.position
+
+    seen, position = asyncio.run(watched())
+    assert seen == position

@@ -88,16 +88,14 @@ async def watch(engine: Session, progress: Progress | Quiet, *, after: int) -> A
     finally:
         showing.cancel()
         await asyncio.wait([showing])
+        progress.catch_up(engine)  # Where all was over at once, what shows it has never begun.
 
 
 async def _show_lines(engine: Session, progress: Progress) -> None:
-    try:
-        while True:
-            progress.catch_up(engine)
-            progress.counts(engine.world)
-            await asyncio.sleep(_REFRESH_S)
-    finally:
+    while True:
         progress.catch_up(engine)
+        progress.counts(engine.world)
+        await asyncio.sleep(_REFRESH_S)
 
 
 async def _show_view(engine: Session, progress: Progress) -> None:
